@@ -137,8 +137,8 @@ func (e Executor) apply(ctx context.Context, child Child) error {
 	if err != nil {
 		return fmt.Errorf("hashing %s: %w", describe(child.Want), err)
 	}
-	if isApplied(child, hash) {
-		return nil
+	if done, err := e.isApplied(child, want, hash); err != nil || done {
+		return err
 	}
 	annotations := want.GetAnnotations()
 	if annotations == nil {
@@ -155,14 +155,15 @@ func (e Executor) apply(ctx context.Context, child Child) error {
 }
 
 // isApplied tells whether the observed child already is what is wanted.
-func isApplied(child Child, hash string) bool {
+func (e Executor) isApplied(child Child, want *unstructured.Unstructured, hash string) (bool, error) {
 	if isNil(child.Have) || child.Have.GetAnnotations()[AnnotationAppliedHash] != hash {
-		return false
+		return false, nil
 	}
-	want := child.Want.DeepCopyObject().(client.Object)
-	// Typed objects from the cache have no TypeMeta.
-	want.GetObjectKind().SetGroupVersionKind(child.Have.GetObjectKind().GroupVersionKind())
-	return equality.Semantic.DeepDerivative(want, child.Have)
+	have, err := e.toUnstructured(child.Have)
+	if err != nil {
+		return false, err
+	}
+	return isSubset(want.Object, have.Object), nil
 }
 
 // toUnstructured drops what the server fills in, so that only wanted fields are
@@ -178,9 +179,61 @@ func (e Executor) toUnstructured(object client.Object) (*unstructured.Unstructur
 	}
 	out := &unstructured.Unstructured{Object: content}
 	out.SetGroupVersionKind(gvk)
-	unstructured.RemoveNestedField(out.Object, "metadata", "creationTimestamp")
 	unstructured.RemoveNestedField(out.Object, "status")
+	dropNulls(out.Object)
 	return out, nil
+}
+
+// dropNulls removes the creationTimestamp: null that every embedded ObjectMeta
+// brings along: applying it would claim a field that is nobody's to set.
+func dropNulls(value any) {
+	switch typed := value.(type) {
+	case map[string]any:
+		for key, item := range typed {
+			if item == nil {
+				delete(typed, key)
+				continue
+			}
+			dropNulls(item)
+		}
+	case []any:
+		for _, item := range typed {
+			dropNulls(item)
+		}
+	}
+}
+
+// isSubset tells whether every field of want has the same value in have. Lists
+// must have the same length: an element that the server added would otherwise
+// be taken for ours.
+func isSubset(want, have any) bool {
+	switch typed := want.(type) {
+	case map[string]any:
+		other, ok := have.(map[string]any)
+		// An empty map, such as resources: {}, is left out by some encoders.
+		if !ok {
+			return have == nil && len(typed) == 0
+		}
+		for key, item := range typed {
+			if !isSubset(item, other[key]) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		other, ok := have.([]any)
+		if !ok || len(typed) != len(other) {
+			return false
+		}
+		for i := range typed {
+			if !isSubset(typed[i], other[i]) {
+				return false
+			}
+		}
+		return true
+	default:
+		return want == have
+	}
 }
 
 func contentHash(object *unstructured.Unstructured) (string, error) {

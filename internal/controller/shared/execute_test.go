@@ -339,3 +339,55 @@ func TestResult(t *testing.T) {
 		})
 	}
 }
+
+func TestApplyComparesWithWhatAServerReturns(t *testing.T) {
+	want := pod("child")
+	want.Spec.Containers = []corev1.Container{{Name: "importer", Image: "importer"}}
+	have := want.DeepCopy()
+	// What every server adds.
+	have.UID, have.ResourceVersion, have.Generation = "u-1", "7", 1
+	have.CreationTimestamp = metav1.NewTime(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
+	have.Spec.Containers[0].TerminationMessagePath = "/dev/termination-log"
+	have.Spec.NodeName = "node-1"
+
+	w := newWorld(t)
+	converted, err := w.executor.toUnstructured(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := contentHash(converted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have.Annotations = map[string]string{AnnotationAppliedHash: hash}
+	if err := w.executor.apply(context.Background(), Child{Want: want, Have: have}); err != nil {
+		t.Fatal(err)
+	}
+	w.expectWrites(t)
+}
+
+func TestIsSubset(t *testing.T) {
+	type m = map[string]any
+	cases := []struct {
+		name       string
+		want, have any
+		equal      bool
+	}{
+		{"equal scalars", int64(1), int64(1), true},
+		{"other scalar", "a", "b", false},
+		{"added field", m{"a": "1"}, m{"a": "1", "b": "2"}, true},
+		{"missing field", m{"a": "1"}, m{"b": "2"}, false},
+		{"nested change", m{"a": m{"b": "1"}}, m{"a": m{"b": "2"}}, false},
+		{"empty map left out", m{"a": m{}}, m{}, true},
+		{"longer list", []any{"a"}, []any{"a", "b"}, false},
+		{"list order matters", []any{"a", "b"}, []any{"b", "a"}, false},
+		{"list of maps with defaults", []any{m{"a": "1"}}, []any{m{"a": "1", "d": "x"}}, true},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := isSubset(tc.want, tc.have); got != tc.equal {
+				t.Errorf("got %v, want %v", got, tc.equal)
+			}
+		})
+	}
+}

@@ -1,0 +1,139 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package imageimport
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+)
+
+// draft is a decision in the making.
+type draft struct {
+	Observed
+	before     Status
+	conditions *shared.Conditions
+	out        Decision
+	// pending is the event that is recorded if the decision changes a reason.
+	pending *shared.Event
+}
+
+func newDraft(o Observed) *draft {
+	d := &draft{Observed: o, before: o.Image.Status}
+	d.conditions = shared.NewConditions(o.Image.Status.Conditions, o.Image.Generation, o.Now)
+	d.out.Status = o.Image.Status
+	d.out.Status.ImageStatus = *o.Image.Status.ImageStatus.DeepCopy()
+	return d
+}
+
+// finish closes the draft. The event is recorded only if the state differs from
+// the one that the status shows already, so reconciling twice tells it once.
+func (d *draft) finish() Decision {
+	d.out.Status.Conditions = d.conditions.List()
+	d.out.Status.ObservedGeneration = d.Image.Generation
+	if d.pending != nil && d.reasonsChanged() {
+		d.out.Events = append(d.out.Events, *d.pending)
+	}
+	return d.out
+}
+
+func (d *draft) reasonsChanged() bool {
+	for _, conditionType := range []string{conditionReady, conditionSource} {
+		before := meta.FindStatusCondition(d.before.Conditions, conditionType)
+		after := d.conditions.Get(conditionType)
+		if (before == nil) != (after == nil) || before != nil && before.Reason != after.Reason {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *draft) event(eventType, reason, message string) {
+	d.pending = &shared.Event{Type: eventType, Reason: reason, Message: message}
+}
+
+func (d *draft) setPending(message string) {
+	d.out.Status.Phase = v1alpha2.ImagePending
+	d.out.Status.Progress = formatPercent(d.progressBefore())
+	d.stopSpeed()
+	d.sourceReady()
+}
+
+// sourceReady tells that nothing about the data source blocks the import.
+func (d *draft) sourceReady() {
+	d.conditions.True(conditionSource, sourceReasonReady, "The data source can be read")
+}
+
+func (d *draft) notReady(reason, message string) {
+	d.conditions.False(conditionReady, reason, message)
+}
+
+func (d *draft) leaving(message string) {
+	d.conditions.True(conditionTerminating, terminatingReasonCleanup, message)
+}
+
+// stopSpeed keeps the average: only the current speed is over.
+func (d *draft) stopSpeed() {
+	if speed := d.out.Status.DownloadSpeed; speed != nil {
+		speed.Current, speed.CurrentBytes = "", ""
+	}
+}
+
+// progressBefore is what may not be fallen below. A changed spec starts from zero.
+func (d *draft) progressBefore() int {
+	if d.before.ObservedGeneration != d.Image.Generation {
+		return 0
+	}
+	return parsePercent(d.before.Progress)
+}
+
+// movesSince tells whether the attempt that started then has moved any bytes.
+func (d *draft) movesSince(startedAt time.Time) bool {
+	return d.Progress != nil && d.Progress.ReceivedAt.After(startedAt) && d.Progress.TransferredBytes > 0
+}
+
+// keepSecret renews the token of an importer that still needs it.
+func (d *draft) keepSecret() {
+	left := expiry(d.Secret).Sub(d.Now)
+	if left < credentialRenewal {
+		d.writeSecret()
+		left = d.Credential.ExpiresAt.Sub(d.Now)
+	}
+	d.out.RequeueAfter = left - credentialRenewal + time.Second
+}
+
+func (d *draft) writeSecret() {
+	d.out.Apply = append(d.out.Apply, shared.Child{Want: buildSecret(d.Image, d.Settings, d.Credential)})
+	d.out.RequeueAfter = d.Credential.ExpiresAt.Sub(d.Now) - credentialRenewal + time.Second
+}
+
+func (d *draft) deletePod() {
+	if d.Pod != nil && d.Pod.DeletionTimestamp == nil {
+		d.out.Delete = append(d.out.Delete, reference(d.Pod, &corev1.Pod{}))
+	}
+}
+
+func (d *draft) deleteSecret() {
+	if d.Secret != nil && d.Secret.DeletionTimestamp == nil {
+		d.out.Delete = append(d.out.Delete, reference(d.Secret, &corev1.Secret{}))
+	}
+}
+
+// reference makes an object that is just enough to delete the observed one.
+func reference(observed metav1.Object, out client.Object) client.Object {
+	out.SetNamespace(observed.GetNamespace())
+	out.SetName(observed.GetName())
+	out.SetUID(observed.GetUID())
+	return out
+}
+
+func (s Status) isReady() bool {
+	return meta.IsStatusConditionTrue(s.Conditions, conditionReady)
+}
