@@ -1,0 +1,61 @@
+# Every target that a person calls has one line of help after its "##".
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The sandbox keeps what it builds, and the cluster it runs, in one directory.
+export SANDBOX_STATE ?= /var/lib/virtualization-sandbox
+SANDBOX := bin/sandbox
+
+# One Go module a line: each has dependencies that do not go with the others'.
+MODULES := . api hooks sandbox sandbox/deckhouse
+LINTER := bin/golangci-lint
+
+.PHONY: up
+up: $(SANDBOX) ## Start a two-node Kubernetes with the module and boot a guest (first time: up to 40 minutes)
+	$(SANDBOX) up
+
+.PHONY: down
+down: $(SANDBOX) ## Stop the sandbox and remove all it made, apart from the build cache
+	$(SANDBOX) down
+
+.PHONY: status
+status: $(SANDBOX) ## Show the sandbox's nodes, processes and module
+	$(SANDBOX) status
+
+.PHONY: test
+test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserver
+	@set -e; export KUBEBUILDER_ASSETS="$$($(SANDBOX) build kubernetes | awk '$$1 == "kubernetes" {print $$2}')"; \
+	for module in $(MODULES); do echo "== go test $$module"; (cd $$module && go test ./...); done
+
+.PHONY: e2e
+e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=20m -v -tags=e2e
+
+.PHONY: verify
+verify: generate ## Regenerate all that is generated and fail when that changes a file
+	@dirty="$$(git status --porcelain)"; if [ -n "$$dirty" ]; then \
+	  echo "These files are not as generated, or not committed; run 'make generate' and commit:"; echo "$$dirty"; git diff --stat; exit 1; fi
+
+.PHONY: lint
+lint: $(LINTER) ## Check the style of the Go code
+	@set -e; for module in $(MODULES); do echo "== lint $$module"; (cd $$module && $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...); done
+
+.PHONY: generate
+generate: ## Generate deep copies, CRDs and the engine's manifests
+	go -C tools generate ./...
+
+.PHONY: images
+images: $(SANDBOX) ## Build every container image and print where it is
+	$(SANDBOX) build images
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Go decides itself whether there is anything to build.
+.PHONY: $(SANDBOX)
+$(SANDBOX):
+	@go -C sandbox build -o $(CURDIR)/$(SANDBOX) ./cmd/sandbox
+
+$(LINTER): tools/go.mod tools/go.sum
+	go -C tools build -o $(CURDIR)/$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
