@@ -1,0 +1,72 @@
+{{- /* virtualization.namespace is where everything of the module lives. */ -}}
+{{- define "virtualization.namespace" -}}d8-virtualization{{- end -}}
+
+{{- /* virtualization.registry_secret is the name of the pull secret of the module's images. */ -}}
+{{- define "virtualization.registry_secret" -}}virtualization-module-registry{{- end -}}
+
+{{- /* virtualization.image_pull_secrets prints the pull secrets of a pod. */ -}}
+{{- define "virtualization.image_pull_secrets" -}}
+imagePullSecrets:
+  - name: {{ include "virtualization.registry_secret" . }}
+{{- end -}}
+
+{{- /* virtualization.log_args prints the flags that every binary of ours has for its logs. */ -}}
+{{- define "virtualization.log_args" -}}
+- --log-level={{ .Values.virtualization.logLevel | default "info" }}
+- --log-format={{ .Values.virtualization.logFormat | default "text" }}
+{{- end -}}
+
+{{- /*
+  virtualization.health_probes prints both probes of a binary of ours.
+  A component that waits for a lease or an informer is not ready, but must not be killed for it.
+  Usage: {{ include "virtualization.health_probes" (dict "port" "health") }}
+*/ -}}
+{{- define "virtualization.health_probes" -}}
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: {{ .port }}
+    {{- with .host }}
+    host: {{ . }}
+    {{- end }}
+  initialDelaySeconds: 5
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: {{ .port }}
+    {{- with .host }}
+    host: {{ . }}
+    {{- end }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end -}}
+
+{{- /*
+  virtualization.tls_secret prints a Secret with a certificate that a hook made.
+  The hook reads it back at its next run, so the keys must hold exactly what the hook gave.
+  Usage: {{ include "virtualization.tls_secret" (list . "dvcr-tls" "dvcr" .Values.virtualization.internal.dvcr.cert) }}
+*/ -}}
+{{- define "virtualization.tls_secret" -}}
+{{- $context := index . 0 -}}
+{{- $cert := index . 3 -}}
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ index . 1 }}
+  namespace: {{ include "virtualization.namespace" $context }}
+  {{- include "helm_lib_module_labels" (list $context (dict "app" (index . 2))) | nindent 2 }}
+type: kubernetes.io/tls
+data:
+  ca.crt: {{ $cert.ca | b64enc }}
+  tls.crt: {{ $cert.crt | b64enc }}
+  tls.key: {{ $cert.key | b64enc }}
+{{- end -}}
+
+{{- /* virtualization.dvcr_address is the name under which pods reach the registry. */ -}}
+{{- define "virtualization.dvcr_address" -}}
+dvcr.{{ include "virtualization.namespace" . }}.svc
+{{- end -}}
