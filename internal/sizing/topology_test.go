@@ -47,30 +47,6 @@ func TestTopologyKeepsTheCores(t *testing.T) {
 	}
 }
 
-func TestFraction(t *testing.T) {
-	tests := []struct {
-		text string
-		want int
-		err  string
-	}{
-		{text: "", want: 100},
-		{text: "100%", want: 100},
-		{text: "5%", want: 5},
-		{text: "1%", want: 1},
-		{text: "0%", err: `spec.cpu.coreFraction is "0%": use a whole percentage from 1% to 100%`},
-		{text: "101%", err: `spec.cpu.coreFraction is "101%": use a whole percentage from 1% to 100%`},
-		{text: "50", err: `spec.cpu.coreFraction is "50": use a whole percentage from 1% to 100%`},
-		{text: "half", err: `spec.cpu.coreFraction is "half": use a whole percentage from 1% to 100%`},
-		{text: "12.5%", err: `spec.cpu.coreFraction is "12.5%": use a whole percentage from 1% to 100%`},
-	}
-	for _, test := range tests {
-		got, err := Fraction(test.text)
-		if got != test.want || errorText(err) != test.err {
-			t.Errorf("Fraction(%q) = %d, %v; want %d, %q", test.text, got, err, test.want, test.err)
-		}
-	}
-}
-
 func errorText(err error) string {
 	if err == nil {
 		return ""
