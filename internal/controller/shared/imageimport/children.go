@@ -5,7 +5,6 @@ package imageimport
 
 import (
 	"sort"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 )
 
 const (
@@ -33,8 +33,6 @@ const (
 const (
 	// annotationSource is on the Pod and tells which source it imports.
 	annotationSource = "virtualization.deckhouse.io/source-hash"
-	// annotationExpiry is on the Secret and tells when its token ends.
-	annotationExpiry = "virtualization.deckhouse.io/token-expires-at"
 	// labelIgnoreQuota keeps the platform's helpers out of a project's quota.
 	labelIgnoreQuota = "resource-quota-overrides.deckhouse.io/ignore"
 )
@@ -42,7 +40,7 @@ const (
 // buildSecret holds what the importer must not get by its arguments.
 func buildSecret(image Image, settings Settings, credential Credential) *corev1.Secret {
 	meta := childMeta(image, settings)
-	meta.Annotations = map[string]string{annotationExpiry: credential.ExpiresAt.UTC().Format(time.RFC3339)}
+	meta.Annotations = map[string]string{shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(credential.ExpiresAt)}
 	secret := &corev1.Secret{
 		ObjectMeta: meta,
 		Type:       corev1.SecretTypeOpaque,
@@ -152,30 +150,12 @@ func checksums(checksum *v1alpha2.Checksum) []string {
 // childMeta names and labels a child. A cluster image may own objects of a
 // namespace, so both kinds' children go with their owner even if nobody cleans up.
 func childMeta(image Image, settings Settings) metav1.ObjectMeta {
+	labels := shared.ChildLabels()
+	labels["app"] = containerName
 	return metav1.ObjectMeta{
-		Namespace: image.ChildNamespace(settings),
-		Name:      image.ChildName(),
-		Labels:    map[string]string{"heritage": "deckhouse", "module": "virtualization", "app": containerName},
-		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion:         v1alpha2.SchemeGroupVersion.String(),
-			Kind:               image.Kind,
-			Name:               image.Name,
-			UID:                image.UID,
-			Controller:         ptr.To(true),
-			BlockOwnerDeletion: ptr.To(true),
-		}},
+		Namespace:       image.ChildNamespace(settings),
+		Name:            image.ChildName(),
+		Labels:          labels,
+		OwnerReferences: []metav1.OwnerReference{shared.OwnerReference(image.Kind, image.Name, image.UID)},
 	}
-}
-
-// expiry reads when the Secret's token ends; a Secret that does not say is as
-// good as expired.
-func expiry(secret *metav1.PartialObjectMetadata) time.Time {
-	if secret == nil {
-		return time.Time{}
-	}
-	at, err := time.Parse(time.RFC3339, secret.Annotations[annotationExpiry])
-	if err != nil {
-		return time.Time{}
-	}
-	return at
 }

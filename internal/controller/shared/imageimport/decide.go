@@ -102,8 +102,8 @@ func unsupported(source Source) string {
 }
 
 func (d *draft) start() Decision {
-	d.setPending("The importer is being started")
-	d.notReady(readyReasonNotStarted, "The importer is being started")
+	d.setPending()
+	d.notReady(v1alpha2.ReasonProvisioningNotStarted, "The importer is being started")
 	d.event(corev1.EventTypeNormal, eventStarted, "Importing from the data source into "+d.Image.Repository())
 	d.writeSecret()
 	d.out.Create = append(d.out.Create, buildPod(d.Image, d.Settings))
@@ -113,21 +113,20 @@ func (d *draft) start() Decision {
 // restart waits for an importer of another source to go; its name is ours.
 func (d *draft) restart() Decision {
 	message := "spec.dataSource was changed: the import starts anew as soon as the previous importer has stopped"
-	d.setPending(message)
+	d.setPending()
 	d.out.Status.Progress = formatPercent(0)
-	d.notReady(readyReasonNotStarted, message)
+	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
 	d.deletePod()
 	return d.finish()
 }
 
-func (d *draft) refused(refusal Refusal) Decision {
-	d.out.Finalizer = shared.FinalizerKeep
-	reason := readyReasonNotStarted
+func (d *draft) refused(refusal shared.Refusal) Decision {
+	reason := v1alpha2.ReasonProvisioningNotStarted
 	if refusal.Quota {
-		reason = readyReasonQuota
+		reason = v1alpha2.ReasonQuotaExceeded
 	}
 	message := fmt.Sprintf("The importer cannot be created in namespace %s: %s", d.Image.ChildNamespace(d.Settings), refusal.Message)
-	d.setPending(message)
+	d.setPending()
 	d.notReady(reason, message)
 	d.event(corev1.EventTypeWarning, eventFailed, message)
 	// A quota may be changed without any event that reaches us.
@@ -143,13 +142,13 @@ func (d *draft) waiting(a attempt) Decision {
 	if a.message != "" {
 		message += ": " + a.message
 	}
-	d.setPending(message)
+	d.setPending()
 	switch a.reason {
 	case waitingImagePull, waitingImagePullFail, waitingImageName:
-		d.notReady(readyReasonImagePull, message)
+		d.notReady(v1alpha2.ReasonImagePullFailed, message)
 		d.event(corev1.EventTypeWarning, eventFailed, message)
 	default:
-		d.notReady(readyReasonNotStarted, message)
+		d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
 	}
 	return d.finish()
 }
@@ -158,7 +157,7 @@ func (d *draft) running() Decision {
 	d.out.Status.Phase = v1alpha2.ImageProvisioning
 	d.sourceReady()
 	message := "The image is being imported"
-	d.notReady(readyReasonProvisioning, message)
+	d.notReady(v1alpha2.ReasonProvisioning, message)
 	d.showProgress()
 	return d.finish()
 }
@@ -217,12 +216,12 @@ func (d *draft) fail(failure *report.Failure, a attempt) failureKind {
 	message := fmt.Sprintf("%s. %s", describeFailure(failure, kind), whatNext(a, kind))
 	d.out.Status.Phase = v1alpha2.ImageFailed
 	d.stopSpeed()
-	if kind.source {
-		d.conditions.False(conditionSource, string(failure.Reason), message)
+	if kind.source != "" {
+		d.conditions.False(v1alpha2.ConditionDatasourceReady, kind.source, message)
 	} else {
 		d.sourceReady()
 	}
-	d.notReady(failureReadyReason(failure.Reason), message)
+	d.notReady(kind.ready, message)
 	d.event(corev1.EventTypeWarning, eventFailed, message)
 	return kind
 }
@@ -233,8 +232,8 @@ func (d *draft) lost(a attempt) Decision {
 	if a.message != "" {
 		message += ": " + a.message
 	}
-	d.setPending(message)
-	d.notReady(readyReasonNotStarted, message+". It is started again by itself")
+	d.setPending()
+	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message+". It is started again by itself")
 	d.event(corev1.EventTypeWarning, eventFailed, message)
 	// Counted from the pod's creation, so that pods that are evicted at once do
 	// not follow each other without a pause.
@@ -266,7 +265,7 @@ func (d *draft) done(a attempt) Decision {
 		AvgBytes: strconv.FormatInt(a.result.AverageBytesPerSecond, 10),
 	}
 	d.sourceReady()
-	d.conditions.True(conditionReady, readyReasonReady, "The image can be used")
+	d.conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, "The image can be used")
 	d.event(corev1.EventTypeNormal, eventSucceeded, fmt.Sprintf("Imported %s of %s in %.0f s",
 		humanBytes(a.result.StoredSizeBytes), a.result.Format, a.result.DurationSeconds))
 	return d.finish()
@@ -275,7 +274,7 @@ func (d *draft) done(a attempt) Decision {
 // ready has nothing left to do but to remove the helpers.
 func (d *draft) ready() Decision {
 	d.out.Status.Phase = v1alpha2.ImageReady
-	d.conditions.True(conditionReady, readyReasonReady, "The image can be used")
+	d.conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, "The image can be used")
 	d.sourceReady()
 	d.deletePod()
 	d.deleteSecret()
@@ -286,8 +285,8 @@ func (d *draft) unsupported(message string) Decision {
 	d.out.Status.Phase = v1alpha2.ImageFailed
 	d.out.Status.Progress = ""
 	d.stopSpeed()
-	d.conditions.False(conditionSource, sourceReasonNotSupported, message)
-	d.notReady(readyReasonSourceNotReady, message)
+	d.conditions.False(v1alpha2.ConditionDatasourceReady, v1alpha2.ReasonDatasourceNotSupported, message)
+	d.notReady(v1alpha2.ReasonDatasourceIsNotReady, message)
 	d.event(corev1.EventTypeWarning, eventFailed, message)
 	d.deletePod()
 	d.deleteSecret()

@@ -8,8 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -45,7 +43,7 @@ func (d *draft) finish() Decision {
 }
 
 func (d *draft) reasonsChanged() bool {
-	for _, conditionType := range []string{conditionReady, conditionSource} {
+	for _, conditionType := range []string{v1alpha2.ConditionReady, v1alpha2.ConditionDatasourceReady} {
 		before := meta.FindStatusCondition(d.before.Conditions, conditionType)
 		after := d.conditions.Get(conditionType)
 		if (before == nil) != (after == nil) || before != nil && before.Reason != after.Reason {
@@ -59,7 +57,8 @@ func (d *draft) event(eventType, reason, message string) {
 	d.pending = &shared.Event{Type: eventType, Reason: reason, Message: message}
 }
 
-func (d *draft) setPending(message string) {
+// setPending is for an import that has not got as far as moving bytes.
+func (d *draft) setPending() {
 	d.out.Status.Phase = v1alpha2.ImagePending
 	d.out.Status.Progress = formatPercent(d.progressBefore())
 	d.stopSpeed()
@@ -68,15 +67,15 @@ func (d *draft) setPending(message string) {
 
 // sourceReady tells that nothing about the data source blocks the import.
 func (d *draft) sourceReady() {
-	d.conditions.True(conditionSource, sourceReasonReady, "The data source can be read")
+	d.conditions.True(v1alpha2.ConditionDatasourceReady, v1alpha2.ReasonDatasourceReady, "The data source can be read")
 }
 
 func (d *draft) notReady(reason, message string) {
-	d.conditions.False(conditionReady, reason, message)
+	d.conditions.False(v1alpha2.ConditionReady, reason, message)
 }
 
 func (d *draft) leaving(message string) {
-	d.conditions.True(conditionTerminating, terminatingReasonCleanup, message)
+	d.conditions.True(v1alpha2.ConditionTerminating, v1alpha2.ReasonCleanupPending, message)
 }
 
 // stopSpeed keeps the average: only the current speed is over.
@@ -101,7 +100,10 @@ func (d *draft) movesSince(startedAt time.Time) bool {
 
 // keepSecret renews the token of an importer that still needs it.
 func (d *draft) keepSecret() {
-	left := expiry(d.Secret).Sub(d.Now)
+	var left time.Duration
+	if d.Secret != nil {
+		left = shared.TokenExpiry(d.Secret).Sub(d.Now)
+	}
 	if left < credentialRenewal {
 		d.writeSecret()
 		left = d.Credential.ExpiresAt.Sub(d.Now)
@@ -116,24 +118,16 @@ func (d *draft) writeSecret() {
 
 func (d *draft) deletePod() {
 	if d.Pod != nil && d.Pod.DeletionTimestamp == nil {
-		d.out.Delete = append(d.out.Delete, reference(d.Pod, &corev1.Pod{}))
+		d.out.Delete = append(d.out.Delete, shared.Reference(d.Pod, &corev1.Pod{}))
 	}
 }
 
 func (d *draft) deleteSecret() {
 	if d.Secret != nil && d.Secret.DeletionTimestamp == nil {
-		d.out.Delete = append(d.out.Delete, reference(d.Secret, &corev1.Secret{}))
+		d.out.Delete = append(d.out.Delete, shared.Reference(d.Secret, &corev1.Secret{}))
 	}
 }
 
-// reference makes an object that is just enough to delete the observed one.
-func reference(observed metav1.Object, out client.Object) client.Object {
-	out.SetNamespace(observed.GetNamespace())
-	out.SetName(observed.GetName())
-	out.SetUID(observed.GetUID())
-	return out
-}
-
 func (s Status) isReady() bool {
-	return meta.IsStatusConditionTrue(s.Conditions, conditionReady)
+	return meta.IsStatusConditionTrue(s.Conditions, v1alpha2.ConditionReady)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
@@ -23,8 +24,11 @@ const (
 
 // failureKind tells what a failure means for the conditions and for what is next.
 type failureKind struct {
-	// source tells that the data source is to blame, not the platform.
-	source bool
+	// source is the reason of the data source's condition; empty if the platform
+	// is to blame.
+	source v1alpha2.ConditionReason
+	// ready is the reason of the condition Ready.
+	ready v1alpha2.ConditionReason
 	// retry is the time to the next attempt; zero means that there is none until
 	// the spec changes.
 	retry time.Duration
@@ -39,17 +43,27 @@ const (
 )
 
 var failureKinds = map[report.Reason]failureKind{
-	report.SourceNotFound:      {source: true, retry: retrySource, field: fieldURL},
-	report.SourceUnauthorized:  {source: true, retry: retrySource, field: fieldURL},
-	report.SourceUnreachable:   {source: true, retry: retrySource, field: fieldURL},
-	report.SourceTLS:           {source: true, retry: retrySource, field: fieldCABundle},
-	report.ChecksumMismatch:    {source: true, field: fieldChecksum},
-	report.FormatNotSupported:  {source: true, field: fieldURL},
-	report.FormatRefused:       {source: true, field: fieldURL},
-	report.ImageCorrupt:        {source: true, field: fieldURL},
-	report.RegistryFull:        {retry: retryRegistry},
-	report.RegistryUnavailable: {retry: retryRegistry},
-	report.Internal:            {retry: retrySource},
+	report.SourceNotFound:      retriedSource(v1alpha2.ReasonSourceNotFound, fieldURL),
+	report.SourceUnauthorized:  retriedSource(v1alpha2.ReasonSourceUnauthorized, fieldURL),
+	report.SourceUnreachable:   retriedSource(v1alpha2.ReasonSourceUnreachable, fieldURL),
+	report.SourceTLS:           retriedSource(v1alpha2.ReasonSourceTLS, fieldCABundle),
+	report.ChecksumMismatch:    wrongSource(v1alpha2.ReasonChecksumMismatch, fieldChecksum),
+	report.FormatNotSupported:  wrongSource(v1alpha2.ReasonFormatNotSupported, fieldURL),
+	report.FormatRefused:       wrongSource(v1alpha2.ReasonFormatRefused, fieldURL),
+	report.ImageCorrupt:        wrongSource(v1alpha2.ReasonImageCorrupt, fieldURL),
+	report.RegistryFull:        {ready: v1alpha2.ReasonRegistryFull, retry: retryRegistry},
+	report.RegistryUnavailable: {ready: v1alpha2.ReasonRegistryUnavailable, retry: retryRegistry},
+	report.Internal:            {ready: v1alpha2.ReasonProvisioningFailed, retry: retrySource},
+}
+
+// retriedSource is a source that could not be read; that may change by itself.
+func retriedSource(reason v1alpha2.ConditionReason, field string) failureKind {
+	return failureKind{source: reason, ready: v1alpha2.ReasonProvisioningFailed, retry: retrySource, field: field}
+}
+
+// wrongSource is a source that was read and is not what it should be.
+func wrongSource(reason v1alpha2.ConditionReason, field string) failureKind {
+	return failureKind{source: reason, ready: v1alpha2.ReasonProvisioningFailedTerminally, field: field}
 }
 
 // classify never fails: a reason from a newer importer counts as internal.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/report"
@@ -73,13 +74,6 @@ type Credential struct {
 	ExpiresAt time.Time
 }
 
-// Refusal is the API server's answer to a child that it does not let us create.
-type Refusal struct {
-	// Quota tells that the namespace's quota is used up.
-	Quota   bool
-	Message string
-}
-
 // Observed is everything that a decision is made from.
 type Observed struct {
 	Image    Image
@@ -96,7 +90,7 @@ type Observed struct {
 	// CleanupFailure says why the last attempt to empty the registry failed.
 	CleanupFailure string
 	// Refusal is set when the plan that was made without it could not be carried out.
-	Refusal *Refusal
+	Refusal *shared.Refusal
 }
 
 // Progress is a report of the importer and the time it came.
