@@ -1,0 +1,150 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+const (
+	// keyLength is how much of a key is in a folder's name: enough to be unique
+	// and short enough to be read.
+	keyLength = 16
+	// keepUnused is how long something stays in the cache after its last use once
+	// something newer of the same name exists: long enough to go back and forth
+	// between branches without building again.
+	keepUnused = 7 * 24 * time.Hour
+	// temporaryPrefix marks folders that are being made.
+	temporaryPrefix = ".making-"
+	lockRetry       = 200 * time.Millisecond
+)
+
+// cache keeps results in folders <dir>/<kind>/<name>-<key>.
+type cache struct {
+	dir      string
+	clock    clock.PassiveClock
+	progress func(string)
+}
+
+// Ensure returns the folder of a key. If there is none it is made by create in a
+// temporary folder, which gets its name only when it is complete, so that a crash
+// leaves nothing that looks finished. Other processes wait meanwhile.
+func (c *cache) Ensure(ctx context.Context, kind, name, key string, create func(ctx context.Context, dir string) error) (string, error) {
+	if len(key) > keyLength {
+		key = key[:keyLength]
+	}
+	folder := filepath.Join(c.dir, kind)
+	final := filepath.Join(folder, name+"-"+key)
+	if c.use(final) {
+		return final, nil
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := c.lock(ctx, kind, name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if c.use(final) {
+		return final, nil
+	}
+	temporary, err := c.temporary(folder, name)
+	if err != nil {
+		return "", err
+	}
+	if err := create(ctx, temporary); err != nil {
+		return "", errors.Join(err, os.RemoveAll(temporary))
+	}
+	if err := os.Rename(temporary, final); err != nil {
+		return "", err
+	}
+	c.use(final)
+	return final, c.prune(folder, name, final)
+}
+
+// use tells whether a folder exists and notes that it was used now.
+func (c *cache) use(folder string) bool {
+	if _, err := os.Stat(folder); err != nil {
+		return false
+	}
+	now := c.clock.Now()
+	// Failing to note it costs at worst another build in a week.
+	_ = os.Chtimes(folder, now, now)
+	return true
+}
+
+// temporary makes an empty folder. What lies there from a run that crashed can
+// be removed, since the caller holds the lock.
+func (c *cache) temporary(folder, name string) (string, error) {
+	temporary := filepath.Join(folder, temporaryPrefix+name)
+	if err := os.RemoveAll(temporary); err != nil {
+		return "", err
+	}
+	return temporary, os.Mkdir(temporary, 0o755)
+}
+
+// prune removes older results of a name that nobody used for a while.
+func (c *cache) prune(folder, name, current string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		path := filepath.Join(folder, entry.Name())
+		key, found := strings.CutPrefix(entry.Name(), name+"-")
+		if !found || len(key) != keyLength || strings.Contains(key, "-") || path == current {
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil || c.clock.Since(info.ModTime()) < keepUnused {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock keeps other processes, and other goroutines of this one, from making the
+// same thing at the same time.
+func (c *cache) lock(ctx context.Context, kind, name string) (unlock func(), err error) {
+	folder := filepath.Join(c.dir, "locks")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(folder, kind+"-"+name), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for waited := false; ; waited = true {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			file.Close()
+			return nil, fmt.Errorf("locking %s: %w", file.Name(), err)
+		}
+		if !waited {
+			c.progress(fmt.Sprintf("waiting for %s %s, which another run is making", kind, name))
+		}
+		select {
+		case <-ctx.Done():
+			file.Close()
+			return nil, ctx.Err()
+		case <-time.After(lockRetry):
+		}
+	}
+}

@@ -1,0 +1,143 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// release is a pinned module whose commands are all compiled.
+type release struct {
+	*pinned
+	// dir holds the commands under their names.
+	dir string
+	// key changes whenever a command may differ.
+	key string
+}
+
+// release compiles all commands of a pinned module, or finds them in the cache.
+func (b *Builder) release(ctx context.Context, dir string) (*release, error) {
+	p, err := loadPinned(b.repoRoot, dir)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, fmt.Errorf("%s has no %s", dir, recipeFile)
+	}
+	root, rootKey := "", ""
+	if p.recipe.Cgo {
+		if root, rootKey, err = b.buildRoot(ctx); err != nil {
+			return nil, err
+		}
+	}
+	sum, err := newKey().add("go", b.toolchain.Version, b.toolchain.Arch).tree("module", p.path).add("root", rootKey).sum()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := b.cache.Ensure(ctx, "go", p.name(), sum, func(ctx context.Context, out string) error {
+		return b.compile(ctx, p, root, out)
+	})
+	return &release{pinned: p, dir: folder, key: sum}, err
+}
+
+// compile builds the commands of a pinned module into a folder.
+func (b *Builder) compile(ctx context.Context, p *pinned, root, out string) (err error) {
+	packages := p.packages()
+	step := b.step(fmt.Sprintf("%s, %d programs", p.name(), len(packages)))
+	defer func() { step.end(err) }()
+	workspace, err := b.workspace(p, root)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(workspace)
+	work := filepath.Join(workspace, p.name())
+	step.note("fetching modules")
+	total, err := b.fetchPackages(ctx, p, work)
+	if err != nil {
+		return err
+	}
+	compiled := 0
+	build := command{
+		dir: work,
+		env: p.environment(),
+		// One command compiles what they share once and keeps all cores busy.
+		args: slices.Concat([]string{"go", "build", "-v", "-trimpath", "-tags", strings.Join(p.recipe.Tags, ","), "-ldflags", p.ldflags(), "-o", out + "/"}, packages),
+		line: func(line string) {
+			if !strings.Contains(line, " ") {
+				compiled++
+				step.note(fmt.Sprintf("package %d of at most %d, %s", compiled, total, line))
+			}
+		},
+	}
+	if p.recipe.Cgo {
+		build = b.inRoot(root, workspace, out, build)
+	}
+	if _, err := run(ctx, build); err != nil {
+		return err
+	}
+	return renamePrograms(out, p)
+}
+
+// environment is how the go command is set up for a pinned module.
+func (p *pinned) environment() []string {
+	cgo := "0"
+	if p.recipe.Cgo {
+		cgo = "1"
+	}
+	return []string{"CGO_ENABLED=" + cgo, "CGO_CFLAGS=-O2 -w", "GOFLAGS=-buildvcs=false -mod=readonly", "GOWORK=off", "GOTOOLCHAIN=local"}
+}
+
+// fetchPackages downloads the modules that the commands need, checked against the
+// checksum database as usual, and counts their packages.
+func (b *Builder) fetchPackages(ctx context.Context, p *pinned, work string) (int, error) {
+	output, err := run(ctx, command{
+		dir:  work,
+		env:  p.environment(),
+		args: slices.Concat([]string{"go", "list", "-deps", "-tags", strings.Join(p.recipe.Tags, ",")}, p.packages()),
+	})
+	return strings.Count(string(output), "\n"), err
+}
+
+// renamePrograms gives the commands the names that the module's recipe asks for.
+func renamePrograms(dir string, p *pinned) error {
+	programs := p.programs()
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		built := commandName(programs[name])
+		if programs[name] == "." {
+			built = commandName(p.file.Module.Mod.Path)
+		}
+		if built == name {
+			continue
+		}
+		if err := os.Rename(filepath.Join(dir, built), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// workspace lays out a folder to compile a pinned module in: its files, and
+// beside them the Go binding of libnbd if the module asks for it.
+func (b *Builder) workspace(p *pinned, root string) (string, error) {
+	if err := os.MkdirAll(b.cache.dir, 0o755); err != nil {
+		return "", err
+	}
+	workspace, err := os.MkdirTemp(b.cache.dir, ".workspace-"+p.name()+"-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.CopyFS(filepath.Join(workspace, p.name()), os.DirFS(p.path)); err != nil {
+		return "", err
+	}
+	if p.needsBinding() {
+		return workspace, unpackBinding(filepath.Join(root, "usr", "src"), filepath.Join(workspace, bindingDir))
+	}
+	return workspace, nil
+}
