@@ -1,0 +1,51 @@
+#!/bin/bash
+# Copyright The Virtualization Authors.
+# SPDX-License-Identifier: Apache-2.0
+#
+# Makes tiny.qcow2. Runs inside the root with the tools:
+#   assemble.sh SOURCE KERNEL OUT
+# SOURCE is the folder of this script, KERNEL holds an unpacked kernel package
+# and busybox-static, OUT gets the disk. Nothing is mounted and no device is used.
+set -euo pipefail
+source=$1 kernel=$2 out=$3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+version=$(basename "$kernel"/usr/lib/modules/*)
+
+# What KubeVirt may put a disk, a network card, a power button or a cloud-init
+# volume behind.
+modules="virtio_blk virtio_net virtio_scsi sd_mod sr_mod ahci isofs button evdev virtio_balloon virtio-rng"
+
+echo "making the initramfs for kernel $version"
+root=$work/root
+mkdir -p "$root"/{bin,dev,etc/acpi/PWRF,modules,mnt,proc,run,sys,tmp,www}
+install -m 755 "$kernel/usr/bin/busybox" "$root/bin/busybox"
+install -m 755 "$source/init" "$root/init"
+install -m 755 "$source/cloud_init" "$source/dhcp-event" "$root/bin/"
+install -m 755 "$source/poweroff-event" "$root/etc/acpi/PWRF/00000080"
+depmod --basedir "$kernel" "$version"
+for module in $modules; do
+	modprobe --dirname "$kernel" --set-version "$version" --show-depends "$module"
+done | while read -r action path _; do
+	[ "$action" = insmod ] || continue
+	name=$(basename "$path" .xz)
+	[ ! -e "$root/modules/$name" ] || continue
+	# insmod of busybox reads no compressed modules.
+	xz --decompress --stdout "$path" > "$root/modules/$name"
+	echo "$name" >> "$root/modules/order"
+done
+find "$root" -exec touch --no-dereference --date=@0 {} +
+(cd "$root" && find . | LC_ALL=C sort | cpio --quiet --create --format=newc --owner=0:0 --reproducible) | zstd -19 --quiet > "$work/initrd"
+
+echo "making the disk"
+cp "$kernel"/boot/vmlinuz-* "$work/vmlinuz"
+cp "$source/syslinux.cfg" "$work/syslinux.cfg"
+disk=$work/disk.raw
+size=$((48 * 1024 * 1024)) start=$((1024 * 1024))
+truncate --size="$size" "$disk"
+echo "$((start / 512)),,6,*" | sfdisk --quiet --label dos --label-id 0x766d7467 "$disk"
+mkfs.fat -F 16 -i 76697274 -n TINY --offset $((start / 512)) "$disk" $(((size - start) / 1024)) > /dev/null
+mcopy -i "$disk@@$start" "$work/vmlinuz" "$work/initrd" "$work/syslinux.cfg" ::
+syslinux --install --offset "$start" "$disk"
+dd if=/usr/lib/syslinux/mbr/mbr.bin of="$disk" conv=notrunc status=none
+qemu-img convert -f raw -O qcow2 -c "$disk" "$out/tiny.qcow2"
