@@ -1,0 +1,485 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package imageimport
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+)
+
+const published = `{"result":{"digest":"sha256:11","format":"qcow2","virtualSizeBytes":10737418240,"storedSizeBytes":300000000,` +
+	`"transferredBytes":300000000,"durationSeconds":12.4,"averageBytesPerSecond":24193548,"cdrom":false}}`
+
+type expectation struct {
+	name     string
+	observed Observed
+
+	phase    v1alpha2.ImagePhase
+	ready    string // status/reason
+	source   string // status/reason
+	message  string // part of the message of Ready
+	progress string
+	writes   string // what happens to the children
+	event    string
+	requeue  time.Duration
+}
+
+func TestDecide(t *testing.T) {
+	day := now.Add(24 * time.Hour)
+	running := withPod(container(corev1.PodRunning, 0, runningSince(now.Add(-time.Minute)), corev1.ContainerState{}))
+	half := report.Progress{TransferredBytes: 50, TotalBytes: 100, BytesPerSecond: 2 << 20, AverageBytesPerSecond: 1 << 20}
+	for _, tc := range []expectation{
+		{
+			name: "new image", observed: observe(),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			writes: "apply Secret, create Pod", event: "Normal ImportStarted", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "type that this version cannot do",
+			observed: observe(func(o *Observed) { o.Image.Source = Source{Type: "Upload"} },
+				running, withSecret(2*time.Hour)),
+			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
+			message: "spec.dataSource.type: Upload is not supported", writes: "delete Pod, delete Secret", event: "Warning ImportFailed",
+		},
+		{
+			name:     "storage that this version cannot do",
+			observed: observe(func(o *Observed) { o.Image.Source.Storage = "PersistentVolumeClaim" }),
+			phase:    "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
+			message: "spec.storage: PersistentVolumeClaim is not supported", event: "Warning ImportFailed",
+		},
+		{
+			name:     "type without its member",
+			observed: observe(func(o *Observed) { o.Image.Source.HTTP = nil }),
+			phase:    "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
+			message: "spec.dataSource.http: it must be set", event: "Warning ImportFailed",
+		},
+		{
+			name:     "quota",
+			observed: observe(func(o *Observed) { o.Refusal = &shared.Refusal{Quota: true, Message: "exceeded quota: small"} }),
+			phase:    "Pending", ready: "False/QuotaExceeded", source: "True/DatasourceReady", progress: "0%",
+			message: "in namespace team: exceeded quota: small", event: "Warning ImportFailed", requeue: 30 * time.Second,
+		},
+		{
+			name:     "policy",
+			observed: observe(func(o *Observed) { o.Refusal = &shared.Refusal{Message: "violates PodSecurity"} }),
+			phase:    "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "violates PodSecurity", event: "Warning ImportFailed", requeue: 30 * time.Second,
+		},
+		{
+			name: "pod without a node",
+			observed: observe(withSecret(2*time.Hour), withPod(func(pod *corev1.Pod) {
+				pod.Status.Conditions = []corev1.PodCondition{{
+					Type: corev1.PodScheduled, Status: "False", Reason: "Unschedulable", Message: "0/2 nodes are available",
+				}}
+			})),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "not started yet: Unschedulable: 0/2 nodes are available", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "pod without its image",
+			observed: observe(withSecret(2*time.Hour),
+				withPod(container(corev1.PodPending, 0, waitingFor("ErrImagePull", "no such host"), corev1.ContainerState{}))),
+			phase: "Pending", ready: "False/ImagePullFailed", source: "True/DatasourceReady", progress: "0%",
+			message: "ErrImagePull: no such host", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "container is being made", observed: observe(withSecret(90*time.Minute),
+				withPod(container(corev1.PodPending, 0, waitingFor("ContainerCreating", ""), corev1.ContainerState{}))),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "not started yet: ContainerCreating", requeue: 30*time.Minute + time.Second,
+		},
+		{
+			name: "running without a report", observed: observe(withSecret(2*time.Hour), running),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "running with a report", observed: observe(withSecret(2*time.Hour), running, withProgress(half, now)),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "progress does not go back", observed: observe(withSecret(2*time.Hour), running, withProgress(half, now), func(o *Observed) {
+				o.Image.Status.Progress, o.Image.Status.ObservedGeneration = "70%", 1
+			}),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "70%", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "progress of another spec does not count", observed: observe(withSecret(2*time.Hour), running, withProgress(half, now), func(o *Observed) {
+				o.Image.Status.Progress, o.Image.Status.ObservedGeneration, o.Image.Generation = "70%", 1, 2
+			}),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "token is renewed while it is in use", observed: observe(withSecret(59*time.Minute), running),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
+			writes: "apply Secret", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "lost Secret is made again", observed: observe(running),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
+			writes: "apply Secret", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "source was changed", observed: observe(withSecret(2*time.Hour), running, func(o *Observed) {
+				o.Image.Source.HTTP = &v1alpha2.HTTPSource{URL: "https://example.org/other.qcow2"}
+				o.Image.Status.Progress, o.Image.Status.ObservedGeneration, o.Image.Generation = "70%", 1, 2
+			}),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "spec.dataSource was changed", writes: "delete Pod",
+		},
+		{
+			name: "old pod goes", observed: observe(withSecret(2*time.Hour), withPod(func(pod *corev1.Pod) {
+				pod.DeletionTimestamp = &metav1.Time{Time: now}
+			})),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+		},
+		{
+			name: "evicted a minute after it was made",
+			observed: observe(withPod(func(pod *corev1.Pod) {
+				pod.Status.Phase, pod.Status.Reason, pod.Status.Message = corev1.PodFailed, "Evicted", "low on memory"
+			})),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "stopped by its node: Evicted: low on memory", writes: "delete Pod", event: "Warning ImportFailed",
+		},
+		{
+			name: "evicted at once",
+			observed: observe(withPod(func(pod *corev1.Pod) {
+				pod.CreationTimestamp = metav1.NewTime(now.Add(-10 * time.Second))
+				pod.Status.Phase, pod.Status.Reason = corev1.PodFailed, "Evicted"
+			})),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "started again by itself", event: "Warning ImportFailed", requeue: 20 * time.Second,
+		},
+		{
+			name: "published", observed: observe(withSecret(2*time.Hour),
+				withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
+			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", event: "Normal ImportSucceeded",
+		},
+		{
+			name: "published, helpers are left", observed: observe(withReady, withSecret(2*time.Hour),
+				withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
+			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", writes: "delete Pod, delete Secret",
+		},
+		{
+			name: "published, nothing is left", observed: observe(withReady),
+			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%",
+		},
+		{
+			name: "no verdict although the importer ended well", observed: observe(withSecret(2*time.Hour),
+				withPod(container(corev1.PodSucceeded, 0, terminated(0, "", now), corev1.ContainerState{}))),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "True/DatasourceReady",
+			message: "left no readable verdict", writes: "delete Secret", event: "Warning ImportFailed", requeue: 5 * time.Minute,
+		},
+		{
+			name: "file is not there",
+			observed: observe(withSecret(2*time.Hour), gaveUp(report.Failure{
+				Reason: "SourceNotFound", Message: "the server answered 404; correct the URL", Field: "spec.dataSource.http.url", Permanent: true,
+			}, now.Add(-time.Minute))),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceNotFound",
+			message: "spec.dataSource.http.url: the server answered 404; correct the URL. The next attempt starts at 2026-11-22T12:04:00Z",
+			writes:  "delete Secret", event: "Warning ImportFailed", requeue: 4 * time.Minute,
+		},
+		{
+			name:     "file is not there, time for another try",
+			observed: observe(gaveUp(report.Failure{Reason: "SourceNotFound", Message: "404"}, now.Add(-5*time.Minute))),
+			phase:    "Failed", ready: "False/ProvisioningFailed", source: "False/SourceNotFound", message: "404",
+			writes: "delete Pod", event: "Warning ImportFailed",
+		},
+		{
+			name: "file was corrected in the spec",
+			observed: observe(gaveUp(report.Failure{Reason: "SourceNotFound", Message: "404"}, now), func(o *Observed) {
+				o.Image.Source.HTTP = &v1alpha2.HTTPSource{URL: "https://example.org/right.qcow2"}
+			}),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%", writes: "delete Pod",
+		},
+		{
+			name: "attempt failed, kubelet waits before the next",
+			observed: observe(withSecret(2*time.Hour), withPod(container(corev1.PodRunning, 2, waitingFor("CrashLoopBackOff", "back-off"),
+				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "connection refused"}), now)))),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
+			message: "spec.dataSource.http.url: connection refused. Attempt 2 failed, the next one starts by itself",
+			event:   "Warning ImportFailed", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "attempt has just failed",
+			observed: observe(withSecret(2*time.Hour), withPod(container(corev1.PodRunning, 0,
+				terminated(1, failureMessage(t, report.Failure{Reason: "RegistryFull", Message: "no space left; ask the administrator"}), now),
+				corev1.ContainerState{}))),
+			phase: "Failed", ready: "False/RegistryFull", source: "True/DatasourceReady",
+			message: "no space left; ask the administrator. Attempt 1 failed", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "next attempt runs and has moved nothing",
+			observed: observe(withSecret(2*time.Hour), withProgress(half, now.Add(-time.Hour)), withPod(container(corev1.PodRunning, 1, runningSince(now),
+				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
+			message: "timeout. Attempt 2 is running", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "next attempt moves bytes",
+			observed: observe(withSecret(2*time.Hour), withProgress(half, day), withPod(container(corev1.PodRunning, 1, runningSince(now),
+				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
+		},
+		{
+			name: "importer was killed",
+			observed: observe(withSecret(2*time.Hour), withPod(container(corev1.PodRunning, 1, waitingFor("CrashLoopBackOff", ""),
+				corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}}))),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "True/DatasourceReady",
+			message: "used more memory than its limit", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) { tc.check(t, Decide(tc.observed)) })
+	}
+}
+
+func (tc expectation) check(t *testing.T, got Decision) {
+	t.Helper()
+	if got.Finalizer != shared.FinalizerAdd {
+		t.Errorf("finalizer: got %q", got.Finalizer)
+	}
+	if got.Status.Phase != tc.phase {
+		t.Errorf("phase: got %q, want %q", got.Status.Phase, tc.phase)
+	}
+	checkCondition(t, got.Status.Conditions, "Ready", tc.ready)
+	checkCondition(t, got.Status.Conditions, "DatasourceReady", tc.source)
+	if message := conditionMessage(got.Status.Conditions, "Ready"); !strings.Contains(message, tc.message) {
+		t.Errorf("message: got %q, want it to hold %q", message, tc.message)
+	}
+	if got.Status.Progress != tc.progress {
+		t.Errorf("progress: got %q, want %q", got.Status.Progress, tc.progress)
+	}
+	if writes := writesOf(got); writes != tc.writes {
+		t.Errorf("children: got %q, want %q", writes, tc.writes)
+	}
+	if events := eventsOf(got.Events); events != tc.event {
+		t.Errorf("events: got %q, want %q", events, tc.event)
+	}
+	if got.RequeueAfter != tc.requeue {
+		t.Errorf("requeue: got %s, want %s", got.RequeueAfter, tc.requeue)
+	}
+	if got.Status.ObservedGeneration != tc.observed.Image.Generation {
+		t.Errorf("observed generation: got %d", got.Status.ObservedGeneration)
+	}
+	// What was decided is seen by the next reconcile, which must agree and be silent.
+	again := tc.observed
+	again.Image.Status = got.Status
+	if second := Decide(again); len(second.Events) != 0 || second.Status.Phase == "Terminating" {
+		t.Errorf("the second decision tells it again: %v", second.Events)
+	}
+}
+
+func TestDecideEachFailure(t *testing.T) {
+	for reason, want := range map[report.Reason]struct {
+		ready, source, field string
+		retry                time.Duration
+	}{
+		"SourceNotFound":      {"False/ProvisioningFailed", "False/SourceNotFound", "spec.dataSource.http.url", 5 * time.Minute},
+		"SourceUnauthorized":  {"False/ProvisioningFailed", "False/SourceUnauthorized", "spec.dataSource.http.url", 5 * time.Minute},
+		"SourceUnreachable":   {"False/ProvisioningFailed", "False/SourceUnreachable", "spec.dataSource.http.url", 5 * time.Minute},
+		"SourceTLS":           {"False/ProvisioningFailed", "False/SourceTLS", "spec.dataSource.http.caBundle", 5 * time.Minute},
+		"ChecksumMismatch":    {"False/ProvisioningFailedTerminally", "False/ChecksumMismatch", "spec.dataSource.http.checksum", 0},
+		"FormatNotSupported":  {"False/ProvisioningFailedTerminally", "False/FormatNotSupported", "spec.dataSource.http.url", 0},
+		"FormatRefused":       {"False/ProvisioningFailedTerminally", "False/FormatRefused", "spec.dataSource.http.url", 0},
+		"ImageCorrupt":        {"False/ProvisioningFailedTerminally", "False/ImageCorrupt", "spec.dataSource.http.url", 0},
+		"RegistryFull":        {"False/RegistryFull", "True/DatasourceReady", "", time.Minute},
+		"RegistryUnavailable": {"False/RegistryUnavailable", "True/DatasourceReady", "", time.Minute},
+		"Internal":            {"False/ProvisioningFailed", "True/DatasourceReady", "", 5 * time.Minute},
+		"FromTheFuture":       {"False/ProvisioningFailed", "True/DatasourceReady", "", 5 * time.Minute},
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			got := Decide(observe(gaveUp(report.Failure{Reason: reason, Message: "it is so.", Permanent: true}, now)))
+			if got.Status.Phase != "Failed" {
+				t.Errorf("phase: got %q", got.Status.Phase)
+			}
+			checkCondition(t, got.Status.Conditions, "Ready", want.ready)
+			checkCondition(t, got.Status.Conditions, "DatasourceReady", want.source)
+			message := conditionMessage(got.Status.Conditions, "Ready")
+			prefix := "it is so. "
+			if want.field != "" {
+				prefix = want.field + ": " + prefix
+			}
+			if !strings.HasPrefix(message, prefix) {
+				t.Errorf("message: got %q, want it to begin with %q", message, prefix)
+			}
+			if got.RequeueAfter != want.retry {
+				t.Errorf("next attempt: got %s, want %s", got.RequeueAfter, want.retry)
+			}
+			if want.retry == 0 && !strings.HasSuffix(message, "Change spec.dataSource to start anew") {
+				t.Errorf("message does not say who has to act: %q", message)
+			}
+		})
+	}
+}
+
+func TestDecideResult(t *testing.T) {
+	got := Decide(observe(withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{})))).Status
+	if got.RegistryURL != "dvcr.example.org/vi/team/debian:0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11" {
+		t.Errorf("registry URL: %q", got.RegistryURL)
+	}
+	if got.Format != "qcow2" || got.CDROM {
+		t.Errorf("format %q, cdrom %t", got.Format, got.CDROM)
+	}
+	want := v1alpha2.ImageSize{Stored: "286.1Mi", StoredBytes: "300000000", Unpacked: "10Gi", UnpackedBytes: "10737418240"}
+	if got.Size != want {
+		t.Errorf("size: %+v", got.Size)
+	}
+	if *got.DownloadSpeed != (v1alpha2.DownloadSpeed{Avg: "23.1Mi/s", AvgBytes: "24193548"}) {
+		t.Errorf("speed: %+v", got.DownloadSpeed)
+	}
+}
+
+func TestDecideSpeedChangesOnlyWithThePercentage(t *testing.T) {
+	running := withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))
+	o := observe(withSecret(2*time.Hour), running,
+		withProgress(report.Progress{TransferredBytes: 101, TotalBytes: 1000, BytesPerSecond: 3 << 20, AverageBytesPerSecond: 1536}, now))
+	o.Image.Status = Decide(o).Status
+	want := v1alpha2.DownloadSpeed{Avg: "1.5Ki/s", AvgBytes: "1536", Current: "3Mi/s", CurrentBytes: "3145728"}
+	if *o.Image.Status.DownloadSpeed != want {
+		t.Fatalf("speed: %+v", o.Image.Status.DownloadSpeed)
+	}
+	o.Progress.TransferredBytes, o.Progress.BytesPerSecond = 109, 1
+	if got := Decide(o).Status; *got.DownloadSpeed != want || got.Progress != "10%" {
+		t.Errorf("the status changed without a new percentage: %s, %+v", got.Progress, got.DownloadSpeed)
+	}
+	o.Progress.TransferredBytes = 110
+	if got := Decide(o).Status; got.DownloadSpeed.CurrentBytes != "1" || got.Progress != "11%" {
+		t.Errorf("a new percentage must bring the speed along: %s, %+v", got.Progress, got.DownloadSpeed)
+	}
+}
+
+func TestDecideTerminating(t *testing.T) {
+	finished := container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{})
+	for _, tc := range []struct {
+		name      string
+		observed  Observed
+		finalizer shared.FinalizerChange
+		writes    string
+		empty     bool
+		message   string
+		event     string
+	}{
+		{
+			name:     "while importing",
+			observed: observe(deletedAt(now), withSecret(time.Hour), withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))),
+			writes:   "delete Pod, delete Secret", message: "Waiting for the importer Pod team/d8v-vi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11 to stop",
+		},
+		{
+			name: "importer stops",
+			observed: observe(deletedAt(now), withPod(finished, func(pod *corev1.Pod) {
+				pod.DeletionTimestamp = &metav1.Time{Time: now}
+			})),
+			message: "Waiting for the importer Pod",
+		},
+		{
+			name: "importer is gone", observed: observe(deletedAt(now), withReady, withSecret(time.Hour)),
+			finalizer: shared.FinalizerRemove, writes: "delete Secret", empty: true, message: "Deleting the image from the registry",
+		},
+		{
+			name:      "registry does not answer",
+			observed:  observe(deletedAt(now.Add(-time.Minute)), func(o *Observed) { o.CleanupFailure = "connection refused" }),
+			finalizer: shared.FinalizerRemove, empty: true,
+			message: "fails: connection refused. It is tried until 2026-11-22T12:04:00Z, then the image is let go",
+		},
+		{
+			name:      "registry does not answer for long",
+			observed:  observe(deletedAt(now.Add(-5*time.Minute)), func(o *Observed) { o.CleanupFailure = "connection refused" }),
+			finalizer: shared.FinalizerRemove, event: "Warning ImageLeftInRegistry",
+		},
+		{
+			name:     "held by somebody else only",
+			observed: observe(deletedAt(now), func(o *Observed) { o.Image.Held = false }),
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := Decide(tc.observed)
+			if got.Finalizer != tc.finalizer || got.EmptyRegistry != tc.empty {
+				t.Errorf("finalizer %q, empty registry %t", got.Finalizer, got.EmptyRegistry)
+			}
+			if writes := writesOf(got); writes != tc.writes {
+				t.Errorf("children: got %q, want %q", writes, tc.writes)
+			}
+			if events := eventsOf(got.Events); events != tc.event {
+				t.Errorf("events: got %q, want %q", events, tc.event)
+			}
+			if tc.observed.Image.Held && got.Status.Phase != "Terminating" {
+				t.Errorf("phase: %q", got.Status.Phase)
+			}
+			if tc.message == "" {
+				return
+			}
+			checkCondition(t, got.Status.Conditions, "Terminating", "True/CleanupPending")
+			if message := conditionMessage(got.Status.Conditions, "Terminating"); !strings.Contains(message, tc.message) {
+				t.Errorf("message: got %q, want it to hold %q", message, tc.message)
+			}
+		})
+	}
+}
+
+func TestDecideIsPure(t *testing.T) {
+	o := observe(withReady, withSecret(time.Minute), withPod(container(corev1.PodRunning, 1, runningSince(now), corev1.ContainerState{})))
+	before := fmt.Sprintf("%+v", o.Image)
+	first, second := Decide(o), Decide(o)
+	if fmt.Sprintf("%+v", first.Status) != fmt.Sprintf("%+v", second.Status) {
+		t.Error("two decisions about the same observation differ")
+	}
+	first.Status.Conditions[0].Message = "changed"
+	if after := fmt.Sprintf("%+v", o.Image); after != before {
+		t.Errorf("the decision shares memory with the observation:\n%s\n%s", before, after)
+	}
+}
+
+func checkCondition(t *testing.T, conditions []metav1.Condition, conditionType, want string) {
+	t.Helper()
+	found := meta.FindStatusCondition(conditions, conditionType)
+	got := ""
+	if found != nil {
+		got = string(found.Status) + "/" + found.Reason
+	}
+	if got != want {
+		t.Errorf("%s: got %q, want %q", conditionType, got, want)
+	}
+}
+
+func conditionMessage(conditions []metav1.Condition, conditionType string) string {
+	if found := meta.FindStatusCondition(conditions, conditionType); found != nil {
+		return found.Message
+	}
+	return ""
+}
+
+func writesOf(d Decision) string {
+	var out []string
+	note := func(verb string, object client.Object) {
+		out = append(out, verb+" "+strings.TrimPrefix(fmt.Sprintf("%T", object), "*v1."))
+	}
+	for _, object := range d.Delete {
+		note("delete", object)
+	}
+	for _, child := range d.Apply {
+		note("apply", child.Want)
+	}
+	for _, object := range d.Create {
+		note("create", object)
+	}
+	return strings.Join(out, ", ")
+}
+
+func eventsOf(events []shared.Event) string {
+	var out []string
+	for _, event := range events {
+		out = append(out, event.Type+" "+event.Reason)
+	}
+	return strings.Join(out, ", ")
+}

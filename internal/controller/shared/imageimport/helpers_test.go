@@ -1,0 +1,131 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package imageimport
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+)
+
+var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+const testUID = "0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11"
+
+func testSettings() Settings {
+	return Settings{
+		ClusterNamespace: "d8-virtualization",
+		ImporterImage:    "registry.example.org/importer@sha256:00",
+		RegistryAddress:  "dvcr.example.org",
+		CABundle:         []byte("module CA"),
+		ReportURL:        "https://controller.example.org/reports",
+	}
+}
+
+func testImage() Image {
+	return Image{
+		Kind: "VirtualImage", Namespace: "team", Name: "debian", UID: testUID, Generation: 1, Held: true,
+		Source: Source{Type: "HTTP", Storage: "ContainerRegistry", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"}},
+	}
+}
+
+// observe is an observation of a fresh image, changed by the given functions.
+func observe(changes ...func(*Observed)) Observed {
+	o := Observed{
+		Image: testImage(), Now: now, Settings: testSettings(),
+		Credential: Credential{Token: "fresh", ExpiresAt: now.Add(2 * time.Hour)},
+	}
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
+
+// withPod adds an importer of the current source.
+func withPod(changes ...func(*corev1.Pod)) func(*Observed) {
+	return func(o *Observed) {
+		o.Pod = buildPod(o.Image, o.Settings)
+		o.Pod.UID = "pod-uid"
+		o.Pod.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
+		o.Pod.Status.Phase = corev1.PodPending
+		for _, change := range changes {
+			change(o.Pod)
+		}
+	}
+}
+
+// withSecret adds a Secret whose token lives that long.
+func withSecret(left time.Duration) func(*Observed) {
+	return func(o *Observed) {
+		secret := buildSecret(o.Image, o.Settings, Credential{ExpiresAt: now.Add(left)})
+		o.Secret = &metav1.PartialObjectMetadata{ObjectMeta: secret.ObjectMeta}
+		o.Secret.UID = "secret-uid"
+	}
+}
+
+func withReady(o *Observed) {
+	o.Image.Status.Phase = "Ready"
+	o.Image.Status.Progress = "100%"
+	o.Image.Status.ObservedGeneration = 1
+	o.Image.Status.Conditions = []metav1.Condition{
+		{Type: "Ready", Status: "True", Reason: "Ready", Message: "The image can be used", ObservedGeneration: 1},
+		{Type: "DatasourceReady", Status: "True", Reason: "DatasourceReady", Message: "The data source can be read", ObservedGeneration: 1},
+	}
+}
+
+func withProgress(progress report.Progress, receivedAt time.Time) func(*Observed) {
+	return func(o *Observed) { o.Progress = &Progress{Progress: progress, ReceivedAt: receivedAt} }
+}
+
+func container(phase corev1.PodPhase, restarts int32, state, last corev1.ContainerState) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Status.Phase = phase
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: "importer", RestartCount: restarts, State: state, LastTerminationState: last,
+		}}
+	}
+}
+
+func runningSince(at time.Time) corev1.ContainerState {
+	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(at)}}
+}
+
+func waitingFor(reason, message string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
+}
+
+func terminated(code int32, message string, at time.Time) corev1.ContainerState {
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		ExitCode: code, Message: message, FinishedAt: metav1.NewTime(at),
+	}}
+}
+
+// gaveUp is a pod whose importer ended with the failure at the time.
+func gaveUp(failure report.Failure, at time.Time) func(*Observed) {
+	message, err := json.Marshal(report.Termination{Failure: &failure})
+	if err != nil {
+		panic(err)
+	}
+	return withPod(container(corev1.PodSucceeded, 0, terminated(0, string(message), at), corev1.ContainerState{}))
+}
+
+func failureMessage(t *testing.T, failure report.Failure) string {
+	t.Helper()
+	message, err := json.Marshal(report.Termination{Failure: &failure})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(message)
+}
+
+func deletedAt(at time.Time) func(*Observed) {
+	return func(o *Observed) { o.Image.DeletedAt = ptr.To(at) }
+}
