@@ -47,6 +47,7 @@ type VirtualMachineBlockDeviceAttachment struct {
 }
 
 // VirtualMachineBlockDeviceAttachmentSpec is what the user wants of an attachment.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec cannot be changed: delete the attachment and make another"
 type VirtualMachineBlockDeviceAttachmentSpec struct {
 	// virtualMachineName is the machine that gets the device, in the same namespace.
 	// +required

@@ -78,7 +78,7 @@ const (
 	// ConditionAttached tells whether the device is attached; of an address claim, whether a machine uses the address.
 	ConditionAttached ConditionType = "Attached"
 	// ConditionDiskAttachmentCapacityAvailable tells whether the machine has room for one more device.
-	ConditionDiskAttachmentCapacityAvailable ConditionType = "DiskAttachmentCapacityAvailable"
+	ConditionDiskAttachmentCapacityAvailable ConditionType = "DiskAttachmentCapacityAvailableType"
 )
 
 // Conditions of VirtualMachineOperation.

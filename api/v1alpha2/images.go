@@ -55,6 +55,8 @@ const (
 // +kubebuilder:printcolumn:name="Registry URL",type=string,priority=1,JSONPath=`.status.target.registryURL`
 // +kubebuilder:printcolumn:name="TargetPVC",type=string,priority=1,JSONPath=`.status.target.persistentVolumeClaimName`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.metadata.name.contains('.')",message="metadata.name must not contain dots: rename the image, for example with dashes",optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Ready', 'ImageLost', 'PVCLost', 'Terminating']) || self.spec == oldSelf.spec",message="the spec of a finished image cannot be changed: delete the image and make it again",fieldPath=".spec"
 type VirtualImage struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -96,6 +98,10 @@ type VirtualImagePersistentVolumeClaim struct {
 }
 
 // VirtualImageDataSource is where the bytes of an image come from: the type and the one member that belongs to it.
+// +kubebuilder:validation:XValidation:rule="has(self.http) == (self.type == 'HTTP')",message="http must be set when type is HTTP, and only then",fieldPath=".http"
+// +kubebuilder:validation:XValidation:rule="has(self.containerImage) == (self.type == 'ContainerImage')",message="containerImage must be set when type is ContainerImage, and only then",fieldPath=".containerImage"
+// +kubebuilder:validation:XValidation:rule="has(self.objectRef) == (self.type == 'ObjectRef')",message="objectRef must be set when type is ObjectRef, and only then",fieldPath=".objectRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.upload) || self.type == 'Upload'",message="upload may be set only when type is Upload",fieldPath=".upload"
 type VirtualImageDataSource struct {
 	// type chooses the source; the member that belongs to it must be set (upload may be left out) and no other.
 	// +required
@@ -250,6 +256,8 @@ type VirtualImageList struct {
 // +kubebuilder:printcolumn:name="UnpackedSize",type=string,priority=1,JSONPath=`.status.size.unpacked`
 // +kubebuilder:printcolumn:name="Registry URL",type=string,priority=1,JSONPath=`.status.target.registryURL`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.metadata.name.contains('.')",message="metadata.name must not contain dots: rename the image, for example with dashes",optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Ready', 'Terminating']) || self.spec == oldSelf.spec",message="the spec of a finished image cannot be changed: delete the image and make it again",fieldPath=".spec"
 type ClusterVirtualImage struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -272,6 +280,10 @@ type ClusterVirtualImageSpec struct {
 
 // ClusterVirtualImageDataSource is where the bytes of a cluster image come from: the type and the one member that
 // belongs to it.
+// +kubebuilder:validation:XValidation:rule="has(self.http) == (self.type == 'HTTP')",message="http must be set when type is HTTP, and only then",fieldPath=".http"
+// +kubebuilder:validation:XValidation:rule="has(self.containerImage) == (self.type == 'ContainerImage')",message="containerImage must be set when type is ContainerImage, and only then",fieldPath=".containerImage"
+// +kubebuilder:validation:XValidation:rule="has(self.objectRef) == (self.type == 'ObjectRef')",message="objectRef must be set when type is ObjectRef, and only then",fieldPath=".objectRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.upload) || self.type == 'Upload'",message="upload may be set only when type is Upload",fieldPath=".upload"
 type ClusterVirtualImageDataSource struct {
 	// type chooses the source; the member that belongs to it must be set (upload may be left out) and no other.
 	// +required
@@ -295,6 +307,8 @@ type ClusterVirtualImageDataSource struct {
 }
 
 // ClusterVirtualImageObjectRef names the object that a cluster image is copied from.
+// +kubebuilder:validation:XValidation:rule="self.kind == 'ClusterVirtualImage' || (has(self.namespace) && size(self.namespace) > 0)",message="namespace must be set unless kind is ClusterVirtualImage",fieldPath=".namespace"
+// +kubebuilder:validation:XValidation:rule="!has(self.namespace) || size(self.namespace) < 64",message="namespace must be shorter than 64 characters",fieldPath=".namespace"
 type ClusterVirtualImageObjectRef struct {
 	// kind is the kind of the source. A VirtualDisk must be ready and not attached to a running machine.
 	// +required

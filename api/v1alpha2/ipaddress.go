@@ -49,6 +49,7 @@ const (
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="VM",type=string,JSONPath=`.status.virtualMachineName`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.address) || size(oldSelf.status.address) == 0 || self.spec == oldSelf.spec || (oldSelf.spec.type == 'Auto' && self.spec.type == 'Static' && self.spec.staticIP == oldSelf.status.address)",message="the address is held already: type may only change from Auto to Static with the address in status.address; make another VirtualMachineIPAddress for another address",fieldPath=".spec"
 type VirtualMachineIPAddress struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -64,6 +65,7 @@ type VirtualMachineIPAddress struct {
 }
 
 // VirtualMachineIPAddressSpec is what the user wants of an address.
+// +kubebuilder:validation:XValidation:rule="(has(self.staticIP) && size(self.staticIP) > 0) == (self.type == 'Static')",message="staticIP must be set when type is Static, and only then",fieldPath=".staticIP"
 type VirtualMachineIPAddressSpec struct {
 	// type says how the address is chosen: Auto takes any free one, Static the one in staticIP. Once an address is
 	// held, Auto may become Static with the same address, and nothing else may change.
@@ -74,6 +76,7 @@ type VirtualMachineIPAddressSpec struct {
 	// free.
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$')",message="staticIP must be an IPv4 address, for example 10.66.10.5"
 	StaticIP string `json:"staticIP,omitempty"`
 }
 
@@ -122,6 +125,7 @@ type VirtualMachineIPAddressList struct {
 // +kubebuilder:printcolumn:name="VirtualMachineIPAddress",type=string,JSONPath=`.spec.virtualMachineIPAddressRef`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.metadata.name.matches('^ip(-(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){4}$')",message="metadata.name must be the address, for example ip-10-66-10-5",optionalOldSelf=true
 type VirtualMachineIPAddressLease struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

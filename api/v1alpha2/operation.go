@@ -93,6 +93,10 @@ type VirtualMachineOperation struct {
 }
 
 // VirtualMachineOperationSpec is an order to a machine.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec cannot be changed: make another operation"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Start' || !has(self.force) || !self.force",message="force cannot be used when type is Start",fieldPath=".force"
+// +kubebuilder:validation:XValidation:rule="!has(self.migrate) || self.type in ['Migrate', 'Evict']",message="migrate may be set only when type is Migrate",fieldPath=".migrate"
+// +kubebuilder:validation:XValidation:rule="has(self.clone) == (self.type == 'Clone')",message="clone must be set when type is Clone, and only then",fieldPath=".clone"
 type VirtualMachineOperationSpec struct {
 	// type says what is to be done. Start, Stop and Restart need a run policy that leaves room for them. Migrate moves
 	// the running guest to another node; Evict is its old name. Clone makes a copy of the machine with its disks.
@@ -129,6 +133,7 @@ type OperationMigrateSpec struct {
 }
 
 // OperationCloneSpec says how to copy a machine.
+// +kubebuilder:validation:XValidation:rule="has(self.customization) || has(self.nameReplacement)",message="customization or nameReplacement must be set, because the copy cannot have the names of its source",fieldPath=".customization"
 type OperationCloneSpec struct {
 	// mode says how strictly to check. DryRun only reports what would be made. Strict makes the copy only if every part
 	// can be made. BestEffort leaves out what cannot be made.
@@ -143,10 +148,13 @@ type OperationCloneSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.from.name == b.from.name && has(a.from.kind) == has(b.from.kind) && (!has(a.from.kind) || a.from.kind == b.from.kind)))",message="nameReplacement must not name a source twice"
 	NameReplacement []NameReplacement `json:"nameReplacement,omitempty"`
 }
 
 // CloneCustomization changes the names of all objects of a copy.
+// +kubebuilder:validation:XValidation:rule="(has(self.namePrefix) && size(self.namePrefix) > 0) || (has(self.nameSuffix) && size(self.nameSuffix) > 0)",message="namePrefix or nameSuffix must be set",fieldPath=".namePrefix"
+// +kubebuilder:validation:XValidation:rule="(!has(self.namePrefix) || self.namePrefix.matches('^[a-z0-9-]*$')) && (!has(self.nameSuffix) || self.nameSuffix.matches('^[a-z0-9-]*$'))",message="namePrefix and nameSuffix may have lower-case letters, digits and dashes only"
 type CloneCustomization struct {
 	// namePrefix is put before every name.
 	// +optional

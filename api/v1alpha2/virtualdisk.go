@@ -51,6 +51,12 @@ const (
 // +kubebuilder:printcolumn:name="StorageClass",type=string,priority=1,JSONPath=`.status.storageClassName`
 // +kubebuilder:printcolumn:name="TargetPVC",type=string,priority=1,JSONPath=`.status.target.persistentVolumeClaimName`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.metadata.name.contains('.')",message="metadata.name must not contain dots: rename the disk, for example with dashes",optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Ready', 'Resizing', 'Migrating', 'Exporting', 'PVCLost']) || !(has(oldSelf.spec.persistentVolumeClaim) && has(oldSelf.spec.persistentVolumeClaim.size)) || (has(self.spec.persistentVolumeClaim) && has(self.spec.persistentVolumeClaim.size) && quantity(string(self.spec.persistentVolumeClaim.size)).compareTo(quantity(string(oldSelf.spec.persistentVolumeClaim.size))) >= 0)",message="the size of a finished disk cannot be lowered or removed: keep it or raise it",fieldPath=".spec.persistentVolumeClaim.size"
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Ready', 'Resizing', 'Migrating', 'Exporting', 'PVCLost']) || (has(oldSelf.spec.persistentVolumeClaim) && has(oldSelf.spec.persistentVolumeClaim.size)) || !(has(self.spec.persistentVolumeClaim) && has(self.spec.persistentVolumeClaim.size)) || !has(oldSelf.status.capacity) || !isQuantity(oldSelf.status.capacity) || quantity(string(self.spec.persistentVolumeClaim.size)).compareTo(quantity(oldSelf.status.capacity)) >= 0",message="the size of a finished disk cannot be lower than status.capacity",fieldPath=".spec.persistentVolumeClaim.size"
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase == 'Migrating') || (has(self.spec.persistentVolumeClaim) && has(self.spec.persistentVolumeClaim.size)) == (has(oldSelf.spec.persistentVolumeClaim) && has(oldSelf.spec.persistentVolumeClaim.size)) && (!(has(self.spec.persistentVolumeClaim) && has(self.spec.persistentVolumeClaim.size)) || quantity(string(self.spec.persistentVolumeClaim.size)).compareTo(quantity(string(oldSelf.spec.persistentVolumeClaim.size))) == 0)",message="the size cannot be changed while the disk is moved to another volume: wait until the phase is Ready",fieldPath=".spec.persistentVolumeClaim.size"
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Ready', 'Resizing', 'Migrating', 'Exporting', 'PVCLost']) || has(self.spec.dataSource) == has(oldSelf.spec.dataSource) && (!has(self.spec.dataSource) || self.spec.dataSource == oldSelf.spec.dataSource)",message="the data source of a finished disk cannot be changed: delete the disk and make it again",fieldPath=".spec.dataSource"
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase == 'Terminating') || self.spec == oldSelf.spec",message="the spec cannot be changed while the disk is being deleted",fieldPath=".spec"
 type VirtualDisk struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -65,6 +71,7 @@ type VirtualDisk struct {
 }
 
 // VirtualDiskSpec is what the user wants of a disk.
+// +kubebuilder:validation:XValidation:rule="has(self.dataSource) || (has(self.persistentVolumeClaim) && has(self.persistentVolumeClaim.size))",message="size must be set for a blank disk, for example 10Gi; or set dataSource",fieldPath=".persistentVolumeClaim.size"
 type VirtualDiskSpec struct {
 	// dataSource is what the disk is filled with. Without it the disk is blank and its size must be given.
 	// +optional
@@ -87,10 +94,15 @@ type VirtualDiskPersistentVolumeClaim struct {
 	// size is the size of the disk, for example 10Gi. If it is not set, the size of the source is taken; a blank disk
 	// needs it. It may be raised at any time, also while the machine runs, and never lowered once the disk is made.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be greater than zero, for example 10Gi"
 	Size *resource.Quantity `json:"size,omitempty"`
 }
 
 // VirtualDiskDataSource is what a disk is filled with: the type and the one member that belongs to it.
+// +kubebuilder:validation:XValidation:rule="has(self.http) == (self.type == 'HTTP')",message="http must be set when type is HTTP, and only then",fieldPath=".http"
+// +kubebuilder:validation:XValidation:rule="has(self.containerImage) == (self.type == 'ContainerImage')",message="containerImage must be set when type is ContainerImage, and only then",fieldPath=".containerImage"
+// +kubebuilder:validation:XValidation:rule="has(self.objectRef) == (self.type == 'ObjectRef')",message="objectRef must be set when type is ObjectRef, and only then",fieldPath=".objectRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.upload) || self.type == 'Upload'",message="upload may be set only when type is Upload",fieldPath=".upload"
 type VirtualDiskDataSource struct {
 	// type chooses the source; the member that belongs to it must be set (upload may be left out) and no other.
 	// +required

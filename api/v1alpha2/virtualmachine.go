@@ -121,6 +121,7 @@ const CoreFractionAuto = "Auto"
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.nodeName`
 // +kubebuilder:printcolumn:name="IPAddress",type=string,JSONPath=`.status.ipAddress`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || size(self.metadata.name) <= 63",message="metadata.name must be no longer than 63 characters",optionalOldSelf=true
 type VirtualMachine struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -136,6 +137,9 @@ type VirtualMachine struct {
 
 // VirtualMachineSpec is what the user wants of a machine. A change that cannot be applied to the running guest waits
 // for its next restart and is listed in status.restartAwaitingChanges.
+// +kubebuilder:validation:XValidation:rule="self.osType != 'Legacy' || self.bootloader == 'BIOS'",message="bootloader must be BIOS when osType is Legacy",fieldPath=".bootloader"
+// +kubebuilder:validation:XValidation:rule="self.osType != 'Legacy' || !has(self.provisioning)",message="provisioning must be left out when osType is Legacy",fieldPath=".provisioning"
+// +kubebuilder:validation:XValidation:rule="self.osType != 'Legacy' || self.enableParavirtualization || size(self.blockDeviceRefs) <= 4",message="blockDeviceRefs may have 4 devices at most when osType is Legacy and enableParavirtualization is false",fieldPath=".blockDeviceRefs"
 type VirtualMachineSpec struct {
 	// runPolicy says when the machine is powered on. AlwaysOn: always, even after a shutdown from inside. AlwaysOff:
 	// never. Manual: when the user says so; a reboot from inside works. AlwaysOnUnlessStoppedManually: always, until
@@ -165,6 +169,8 @@ type VirtualMachineSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.kind == b.kind && a.name == b.name))",message="blockDeviceRefs must not name a device twice"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !has(a.bootOrder) || self.exists_one(b, has(b.bootOrder) && a.bootOrder == b.bootOrder))",message="bootOrder must differ between devices"
 	BlockDeviceRefs []BlockDeviceRef `json:"blockDeviceRefs"`
 
 	// bootloader is the firmware. A change needs a restart, and a system installed with one firmware seldom boots with
@@ -252,6 +258,7 @@ type CPUSpec struct {
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=248
+	// +kubebuilder:validation:XValidation:rule="self <= 16 || (self <= 32 && self % 2 == 0) || (self <= 64 && self % 4 == 0) || self % 8 == 0",message="cores must be even above 16, a multiple of 4 above 32 and a multiple of 8 above 64"
 	Cores int32 `json:"cores"`
 
 	// coreFraction is the guaranteed share of every core, from 1% to 100%; what the node has to spare comes on top.
@@ -267,6 +274,7 @@ type CPUSpec struct {
 type MemorySpec struct {
 	// size is the memory that the guest sees, for example 4Gi. A change needs a restart.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be greater than zero, for example 4Gi"
 	Size resource.Quantity `json:"size"`
 }
 
@@ -291,6 +299,9 @@ type BlockDeviceRef struct {
 }
 
 // Provisioning sets a guest up at its first boot: the type and the one member that belongs to it.
+// +kubebuilder:validation:XValidation:rule="has(self.userData) == (self.type == 'UserData')",message="userData must be set when type is UserData, and only then",fieldPath=".userData"
+// +kubebuilder:validation:XValidation:rule="has(self.userDataRef) == (self.type == 'UserDataRef')",message="userDataRef must be set when type is UserDataRef, and only then",fieldPath=".userDataRef"
+// +kubebuilder:validation:XValidation:rule="has(self.sysprepRef) == (self.type == 'SysprepRef')",message="sysprepRef must be set when type is SysprepRef, and only then",fieldPath=".sysprepRef"
 type Provisioning struct {
 	// type chooses the way: UserData and UserDataRef are cloud-init, SysprepRef is for Windows.
 	// +required
@@ -298,6 +309,7 @@ type Provisioning struct {
 
 	// userData is cloud-init user data when type is UserData, up to 2048 bytes.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 2048",message="userData must be no longer than 2048 bytes: put longer data into a Secret and set type UserDataRef"
 	UserData string `json:"userData,omitempty"`
 
 	// userDataRef names the Secret with cloud-init user data when type is UserDataRef. The Secret has the type

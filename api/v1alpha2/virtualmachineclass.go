@@ -84,10 +84,15 @@ type VirtualMachineClassSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.cores.min <= b.cores.max && b.cores.min <= a.cores.max))",message="the ranges of cores of two policies must not overlap"
 	SizingPolicies []SizingPolicy `json:"sizingPolicies,omitempty"`
 }
 
 // ClassCPU is the processor that guests of a class see: the type and the one member that belongs to it.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="cpu cannot be changed: make another class and let machines name that"
+// +kubebuilder:validation:XValidation:rule="has(self.model) == (self.type == 'Model')",message="model must be set when type is Model, and only then",fieldPath=".model"
+// +kubebuilder:validation:XValidation:rule="has(self.features) == (self.type == 'Features')",message="features must be set when type is Features, and only then",fieldPath=".features"
+// +kubebuilder:validation:XValidation:rule="!has(self.discovery) || self.type == 'Discovery'",message="discovery may be set only when type is Discovery",fieldPath=".discovery"
 type ClassCPU struct {
 	// type chooses the way. Host: a model close to the node's own, good performance, migration between like nodes.
 	// HostPassthrough: the node's own processor, best performance, migration only between nodes of the same
@@ -154,6 +159,9 @@ type SizingPolicy struct {
 
 	// defaultCoreFraction is the share of a core, in percent from 1 to 100, of machines that do not set coreFraction.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=4
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 100 : self.matches('^([1-9][0-9]?|100)%?$')",message="defaultCoreFraction must be a whole percentage from 1 to 100, for example 25"
 	DefaultCoreFraction *intstr.IntOrString `json:"defaultCoreFraction,omitempty"`
 
 	// dedicatedCores lists whether machines may ask for cores of their own. It is accepted and not used yet.
@@ -169,6 +177,8 @@ type SizingPolicy struct {
 type CoreFractionPercent int32
 
 // SizingPolicyCores is a range of cores.
+// +kubebuilder:validation:XValidation:rule="self.max > self.min",message="max must be greater than min",fieldPath=".max"
+// +kubebuilder:validation:XValidation:rule="!has(self.step) || self.max > self.step",message="step must be smaller than max",fieldPath=".step"
 type SizingPolicyCores struct {
 	// min is the smallest number of cores in the range.
 	// +required
@@ -187,17 +197,24 @@ type SizingPolicyCores struct {
 }
 
 // SizingPolicyMemory bounds the memory of machines.
+// +kubebuilder:validation:XValidation:rule="!has(self.min) || !has(self.max) || quantity(string(self.min)).compareTo(quantity(string(self.max))) <= 0",message="min must not be greater than max",fieldPath=".min"
 type SizingPolicyMemory struct {
 	// min is the smallest memory of a machine, for example 1Gi.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	Min *resource.Quantity `json:"min,omitempty"`
 
 	// max is the largest memory of a machine.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	Max *resource.Quantity `json:"max,omitempty"`
 
 	// step is the distance between allowed sizes, counted from the minimum; without it every size is allowed.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	Step *resource.Quantity `json:"step,omitempty"`
 
 	// perCore bounds the memory for each core.
@@ -206,13 +223,18 @@ type SizingPolicyMemory struct {
 }
 
 // SizingPolicyMemoryPerCore bounds the memory for each core.
+// +kubebuilder:validation:XValidation:rule="!has(self.min) || !has(self.max) || quantity(string(self.min)).compareTo(quantity(string(self.max))) <= 0",message="min must not be greater than max",fieldPath=".min"
 type SizingPolicyMemoryPerCore struct {
 	// min is the smallest memory for each core, for example 512Mi.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	Min *resource.Quantity `json:"min,omitempty"`
 
 	// max is the largest memory for each core.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	Max *resource.Quantity `json:"max,omitempty"`
 }
 
