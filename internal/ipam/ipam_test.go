@@ -41,6 +41,15 @@ func TestLeaseNameRoundTrip(t *testing.T) {
 	}
 }
 
+func TestClaimNameFollowsTheMachine(t *testing.T) {
+	if got := ClaimName("web", "3f1c2a52-6a0e-4f7b-9d7e-0a5a2c1b7e11"); got != "web-7d3d1557" {
+		t.Errorf("got %s", got)
+	}
+	if ClaimName("web", "a") == ClaimName("web", "b") {
+		t.Error("a machine that was made again has the claim of the old one")
+	}
+}
+
 func TestParseLeaseNameRefusesOtherSpellings(t *testing.T) {
 	for _, name := range []string{
 		"", "ip-", "10-66-10-5", "ip-10-66-10", "ip-10-66-10-5-6", "ip-010-66-10-5", "ip-10-66-10-256",

@@ -5,9 +5,12 @@ package ipam
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // leasePrefix begins the name of every lease.
@@ -53,4 +56,14 @@ func ParseLeaseName(name string) (netip.Addr, error) {
 
 func leaseNameError(name string) error {
 	return fmt.Errorf("lease name %s does not encode an address: want ip-10-66-10-5 or ip- and eight groups of four hexadecimal digits", strconv.Quote(name))
+}
+
+// ClaimName names the address claim that the platform makes for a machine. It
+// follows the machine's uid, so that making it twice is making it once, and so
+// that a machine that was deleted and made again does not meet the claim of its
+// namesake.
+func ClaimName(machine string, uid types.UID) string {
+	hash := fnv.New32a()
+	hash.Write([]byte(uid))
+	return fmt.Sprintf("%s-%08x", machine, hash.Sum32())
 }
