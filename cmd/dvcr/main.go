@@ -1,0 +1,61 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command dvcr is the module's image registry.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/deckhouse/virtualization/internal/dvcr/server"
+	"github.com/deckhouse/virtualization/internal/logging"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := newCommand().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "dvcr:", err)
+		os.Exit(1)
+	}
+}
+
+func newCommand() *cobra.Command {
+	var (
+		config server.Config
+		log    logging.Options
+	)
+	command := &cobra.Command{
+		Use:           "dvcr",
+		Short:         "Serve the registry that holds the module's images",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			logger, err := log.Logger(os.Stderr)
+			if err != nil {
+				return err
+			}
+			server.BridgeLogs(logger)
+			return server.Run(command.Context(), config, logger)
+		},
+	}
+	flags := command.Flags()
+	log.AddFlags(flags)
+	flags.StringVar(&config.Address, "address", ":5000", "address of the registry's HTTPS listener")
+	flags.StringVar(&config.Root, "root", "/var/lib/registry", "directory that holds the images")
+	flags.StringVar(&config.TLSCertFile, "tls-cert-file", "", "PEM file of the serving certificate; read again when it changes")
+	flags.StringVar(&config.TLSKeyFile, "tls-private-key-file", "", "PEM file of the serving certificate's key")
+	flags.StringVar(&config.TokenPublicKeyFile, "token-public-key-file", "/etc/dvcr/tokenPublicKey", "PEM file of the key that verifies tokens")
+	flags.StringVar(&config.HTTPSecretFile, "http-secret-file", "/etc/dvcr/httpSecret", "file of the secret that signs the state of uploads")
+	flags.StringVar(&config.HealthAddress, "health-address", ":8083", "address of /healthz and /readyz")
+	flags.StringVar(&config.MetricsAddress, "metrics-address", "127.0.0.1:5001", "address of /metrics")
+	return command
+}

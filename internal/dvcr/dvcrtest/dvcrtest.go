@@ -1,0 +1,121 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dvcrtest runs the module's real registry inside a test.
+package dvcrtest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"k8s.io/utils/clock"
+
+	"github.com/deckhouse/virtualization/internal/dvcr/server"
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
+)
+
+func init() {
+	// Distribution writes several lines for every request.
+	logrus.SetOutput(io.Discard)
+}
+
+// Registry is a running registry with an empty storage directory.
+type Registry struct {
+	// Address is host:port, what an image reference begins with.
+	Address string
+	// Root is the storage directory.
+	Root string
+	// CA is the PEM certificate that the registry is trusted by.
+	CA []byte
+	// Issuer signs tokens that the registry accepts.
+	Issuer *token.Issuer
+	// Verifier accepts what Issuer signs.
+	Verifier *token.Verifier
+	// Server can be closed to make the registry unreachable.
+	Server *httptest.Server
+}
+
+// Start runs a registry until the test ends. Each wrapper gets the handler in
+// front of which it stands, to make the registry misbehave.
+func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry {
+	t.Helper()
+	issuer, verifier := Keys(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	root := t.TempDir()
+	handler, err := server.NewHandler(ctx, server.Options{Root: root, Verifier: verifier, HTTPSecret: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrap := range wrappers {
+		handler = wrap(handler)
+	}
+	running := httptest.NewTLSServer(handler)
+	t.Cleanup(func() {
+		running.Close()
+		cancel()
+	})
+	return &Registry{
+		Address:  strings.TrimPrefix(running.URL, "https://"),
+		Root:     root,
+		CA:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: running.Certificate().Raw}),
+		Issuer:   issuer,
+		Verifier: verifier,
+		Server:   running,
+	}
+}
+
+// Keys makes a fresh pair of keys and both of their users.
+func Keys(t testing.TB) (*token.Issuer, *token.Verifier) {
+	t.Helper()
+	private, public := KeysPEM(t)
+	issuer, err := token.NewIssuer(private, clock.RealClock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := token.NewVerifier(public, clock.RealClock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer, verifier
+}
+
+// KeysPEM makes a fresh pair of keys in the form of the module's Secret.
+func KeysPEM(t testing.TB) (private, public []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	privateDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publicDER, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: privateDER}),
+		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicDER})
+}
+
+// Token signs a token for one repository.
+func (r *Registry) Token(t testing.TB, repository string, actions ...string) string {
+	t.Helper()
+	signed, err := r.Issuer.Issue("VirtualImage/team/test/0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11",
+		[]token.Access{token.Repository(repository, actions...)}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}

@@ -1,0 +1,156 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	storagemiddleware "github.com/distribution/distribution/v3/registry/storage/driver/middleware"
+	"golang.org/x/sys/unix"
+
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
+)
+
+const (
+	fullStorageMiddleware = "virtualization-full-storage"
+	// reservedBytes stay free of image data, so that manifests, links and the
+	// removal of images still work on a volume that images have filled.
+	reservedBytes = 32 << 20
+)
+
+// errCodeStorageFull is what a client reads in the body of a 507 answer.
+var errCodeStorageFull = errcode.Register("registry.virtualization", errcode.ErrorDescriptor{
+	Value:          "STORAGE_FULL",
+	Message:        "the registry's storage is full",
+	Description:    "The volume that holds the images has no space left for this one.",
+	HTTPStatusCode: http.StatusInsufficientStorage,
+})
+
+func init() {
+	err := storagemiddleware.Register(fullStorageMiddleware,
+		func(_ context.Context, driver storagedriver.StorageDriver, _ map[string]any) (storagedriver.StorageDriver, error) {
+			return &watchedDriver{StorageDriver: driver}, nil
+		})
+	if err != nil {
+		panic(err) // The name is registered nowhere else.
+	}
+}
+
+// reportFullStorage answers 507 instead of distribution's 500 when a request
+// failed for lack of space, and refuses right away what cannot fit.
+func reportFullStorage(next http.Handler, root string, verifier *token.Verifier) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > 0 && !fits(root, r.ContentLength) {
+			// Strangers are not told how full the volume is.
+			if _, err := authenticate(r, verifier); err == nil {
+				fullStorageRefusals.Inc()
+				_ = errcode.ServeJSON(w, errCodeStorageFull)
+				return
+			}
+		}
+		full := &atomic.Bool{}
+		ctx := context.WithValue(r.Context(), fullKey{}, full)
+		next.ServeHTTP(&fullResponseWriter{ResponseWriter: w, full: full}, r.WithContext(ctx))
+	})
+}
+
+// fits tells whether the volume takes that many bytes more. A volume that does
+// not say is not held against the client: the write itself will tell.
+func fits(root string, size int64) bool {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(root, &stat); err != nil {
+		return true
+	}
+	return size+reservedBytes <= int64(stat.Bavail)*stat.Bsize
+}
+
+// fullKey is the context key under which a request's storage errors are noted.
+// Distribution flattens them to text before they reach its response.
+type fullKey struct{}
+
+func noteFull(ctx context.Context, err error) error {
+	if full, ok := ctx.Value(fullKey{}).(*atomic.Bool); ok && isFull(err) {
+		full.Store(true)
+	}
+	return err
+}
+
+func isFull(err error) bool {
+	// The driver's own error type does not unwrap.
+	var wrapped storagedriver.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Detail
+	}
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// fullResponseWriter turns an internal error into 507 once a storage operation
+// of the same request has run out of space.
+type fullResponseWriter struct {
+	http.ResponseWriter
+	full *atomic.Bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *fullResponseWriter) WriteHeader(status int) {
+	if status == http.StatusInternalServerError && w.full.Load() {
+		fullStorageRefusals.Inc()
+		status = http.StatusInsufficientStorage
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *fullResponseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// watchedDriver notes in the request's context when the volume is full.
+type watchedDriver struct {
+	storagedriver.StorageDriver
+}
+
+// PutContent implements storagedriver.StorageDriver.
+func (d *watchedDriver) PutContent(ctx context.Context, path string, content []byte) error {
+	return noteFull(ctx, d.StorageDriver.PutContent(ctx, path, content))
+}
+
+// Move implements storagedriver.StorageDriver.
+func (d *watchedDriver) Move(ctx context.Context, source, target string) error {
+	return noteFull(ctx, d.StorageDriver.Move(ctx, source, target))
+}
+
+// Writer implements storagedriver.StorageDriver.
+func (d *watchedDriver) Writer(ctx context.Context, path string, appending bool) (storagedriver.FileWriter, error) {
+	writer, err := d.StorageDriver.Writer(ctx, path, appending)
+	if err != nil {
+		return nil, noteFull(ctx, err)
+	}
+	return &watchedWriter{FileWriter: writer, ctx: ctx}, nil
+}
+
+// watchedWriter lives within one request, so it may keep that request's context.
+type watchedWriter struct {
+	storagedriver.FileWriter
+	ctx context.Context
+}
+
+// Write implements io.Writer.
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	n, err := w.FileWriter.Write(p)
+	return n, noteFull(w.ctx, err)
+}
+
+// Commit implements storagedriver.FileWriter.
+func (w *watchedWriter) Commit(ctx context.Context) error {
+	return noteFull(w.ctx, w.FileWriter.Commit(ctx))
+}
+
+// Close implements io.Closer.
+func (w *watchedWriter) Close() error {
+	return noteFull(w.ctx, w.FileWriter.Close())
+}

@@ -1,0 +1,161 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
+)
+
+// shutdownGrace is how long running requests may go on after a signal. An
+// upload that does not make it is continued or repeated by its importer.
+const shutdownGrace = 15 * time.Second
+
+// Config is what the registry's process is started with.
+type Config struct {
+	Root               string
+	Address            string
+	TLSCertFile        string
+	TLSKeyFile         string
+	TokenPublicKeyFile string
+	HTTPSecretFile     string
+	// HealthAddress serves /healthz and /readyz, MetricsAddress /metrics; both
+	// over plain HTTP, and not at all when empty.
+	HealthAddress  string
+	MetricsAddress string
+}
+
+// Run serves the registry until the context ends.
+func Run(ctx context.Context, config Config, logger *slog.Logger) error {
+	handler, err := newHandler(ctx, config)
+	if err != nil {
+		return err
+	}
+	certificates, err := certwatcher.New(config.TLSCertFile, config.TLSKeyFile)
+	if err != nil {
+		return fmt.Errorf("load the serving certificate %s: %w", config.TLSCertFile, err)
+	}
+	prometheus.MustRegister(Collectors(config.Root)...)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return certificates.Start(ctx) })
+	group.Go(func() error {
+		PurgeIdleUploads(ctx, config.Root, clock.RealClock{}, logger)
+		return nil
+	})
+	group.Go(func() error { return serve(ctx, registryServer(config.Address, handler, certificates), logger) })
+	if config.HealthAddress != "" {
+		group.Go(func() error { return serve(ctx, plainServer(config.HealthAddress, healthHandler(config.Root)), logger) })
+	}
+	if config.MetricsAddress != "" {
+		group.Go(func() error { return serve(ctx, plainServer(config.MetricsAddress, metricsHandler()), logger) })
+	}
+	return group.Wait()
+}
+
+func newHandler(ctx context.Context, config Config) (http.Handler, error) {
+	key, err := os.ReadFile(config.TokenPublicKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --token-public-key-file: %w", err)
+	}
+	verifier, err := token.NewVerifier(key, clock.RealClock{})
+	if err != nil {
+		return nil, fmt.Errorf("--token-public-key-file %s: %w", config.TokenPublicKeyFile, err)
+	}
+	secret, err := os.ReadFile(config.HTTPSecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --http-secret-file: %w", err)
+	}
+	secret = bytes.TrimSpace(secret)
+	if len(secret) == 0 {
+		return nil, fmt.Errorf("--http-secret-file %s is empty", config.HTTPSecretFile)
+	}
+	return NewHandler(ctx, Options{Root: config.Root, Verifier: verifier, HTTPSecret: string(secret), RequestMetrics: true})
+}
+
+func registryServer(address string, handler http.Handler, certificates *certwatcher.CertWatcher) *http.Server {
+	server := plainServer(address, handler)
+	server.TLSConfig = &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: certificates.GetCertificate,
+	}
+	return server
+}
+
+// plainServer bounds what a client can hold open before it has said what it
+// wants. Bodies have no deadline: an image may take hours.
+func plainServer(address string, handler http.Handler) *http.Server {
+	return &http.Server{
+		Addr:              address,
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+func healthHandler(root string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if _, err := os.Stat(root); err != nil {
+			http.Error(w, "the storage directory cannot be read: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+func metricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.Handler())
+	return mux
+}
+
+// serve runs the server, over TLS if it has a certificate, until the context
+// ends and then lets running requests finish.
+func serve(ctx context.Context, server *http.Server, logger *slog.Logger) error {
+	listener, err := net.Listen("tcp", server.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		stopped <- server.Shutdown(grace)
+	}()
+	logger.Info("listening", "address", listener.Addr().String())
+	if server.TLSConfig != nil {
+		err = server.ServeTLS(listener, "", "")
+	} else {
+		err = server.Serve(listener)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", server.Addr, err)
+	}
+	if err := <-stopped; err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("stop serving %s: %w", server.Addr, err)
+	}
+	return nil
+}
