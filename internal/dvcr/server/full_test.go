@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,6 +63,9 @@ func keys(t *testing.T) (*token.Verifier, string) {
 	return verifier, signed
 }
 
+// tightDrivers numbers the registrations, which last as long as the process.
+var tightDrivers atomic.Int64
+
 // tightDriver lets image data in up to a number of bytes, like a small volume.
 type tightDriver struct {
 	storagedriver.StorageDriver
@@ -91,7 +95,7 @@ func (w tightWriter) Write(p []byte) (int, error) {
 func tightRegistry(t *testing.T) (handler http.Handler, credentials string) {
 	t.Helper()
 	left := int64(10)
-	name := "tight-" + t.Name()
+	name := fmt.Sprintf("tight-%d", tightDrivers.Add(1))
 	err := storagemiddleware.Register(name, func(_ context.Context, driver storagedriver.StorageDriver, _ map[string]any) (storagedriver.StorageDriver, error) {
 		return tightDriver{driver, &left}, nil
 	})
