@@ -63,6 +63,8 @@ func (b *Builder) compile(ctx context.Context, p *pinned, root, out string) (err
 	if err != nil {
 		return err
 	}
+	// The go command says nothing of packages that it has compiled before.
+	step.note(fmt.Sprintf("comparing %d packages with earlier builds, and linking", total))
 	compiled := 0
 	build := command{
 		dir: work,

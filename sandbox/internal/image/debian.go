@@ -19,6 +19,9 @@ import (
 // certificateGlob is where ca-certificates keeps what a bundle is joined from.
 const certificateGlob = "usr/share/ca-certificates/mozilla/*.crt"
 
+// setIDs are the bits of a mode that run a program as its owner or group.
+const setIDs = 0o6000
+
 // debianLayer filters the tar of a Debian root into a layer's content. It also
 // returns the folders of the layer, which upper layers leave alone.
 func debianLayer(debian *Debian, root string) (content, map[string]bool, error) {
@@ -65,7 +68,8 @@ func copyMembers(debian *Debian, root string, archive *tar.Writer) error {
 			return nil
 		}
 		e := entry{header: tar.Header{
-			Typeflag: header.Typeflag, Name: name, Linkname: header.Linkname, Mode: header.Mode,
+			// No program in a container may gain rights by its owner or group.
+			Typeflag: header.Typeflag, Name: name, Linkname: header.Linkname, Mode: header.Mode &^ setIDs,
 			Uid: header.Uid, Gid: header.Gid, Size: header.Size,
 		}}
 		switch header.Typeflag {
