@@ -39,10 +39,8 @@ const (
 
 // buildSecret holds what the importer must not get by its arguments.
 func buildSecret(image Image, settings Settings, credential Credential) *corev1.Secret {
-	meta := childMeta(image, settings)
-	meta.Annotations = map[string]string{shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(credential.ExpiresAt)}
 	secret := &corev1.Secret{
-		ObjectMeta: meta,
+		ObjectMeta: childMeta(image, settings),
 		Type:       corev1.SecretTypeOpaque,
 		Data:       map[string][]byte{keyToken: []byte(credential.Token), keyCA: settings.CABundle},
 	}
@@ -52,11 +50,25 @@ func buildSecret(image Image, settings Settings, credential Credential) *corev1.
 	return secret
 }
 
+// buildExpiry is the part of the Pod that changes when its token is renewed.
+func buildExpiry(pod *corev1.Pod, credential Credential) *metav1.PartialObjectMetadata {
+	out := shared.CoreMetadata("Pod")
+	// The uid keeps a Pod that is gone by now from being made anew out of this.
+	out.SetNamespace(pod.Namespace)
+	out.SetName(pod.Name)
+	out.SetUID(pod.UID)
+	out.SetAnnotations(map[string]string{shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(credential.ExpiresAt)})
+	return out
+}
+
 // buildPod is the importer of the image's current source.
-func buildPod(image Image, settings Settings) *corev1.Pod {
+func buildPod(image Image, settings Settings, credential Credential) *corev1.Pod {
 	meta := childMeta(image, settings)
 	meta.Labels[labelIgnoreQuota] = "true"
-	meta.Annotations = map[string]string{annotationSource: image.Source.Hash()}
+	meta.Annotations = map[string]string{
+		annotationSource:             image.Source.Hash(),
+		shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(credential.ExpiresAt),
+	}
 	return &corev1.Pod{
 		ObjectMeta: meta,
 		Spec: corev1.PodSpec{

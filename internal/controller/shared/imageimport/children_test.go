@@ -13,7 +13,7 @@ import (
 )
 
 func TestBuildPodIsRestricted(t *testing.T) {
-	pod := buildPod(testImage(), testSettings())
+	pod := buildPod(testImage(), testSettings(), Credential{})
 	if pod.Namespace != "team" || pod.Name != "d8v-vi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11" {
 		t.Errorf("pod %s/%s", pod.Namespace, pod.Name)
 	}
@@ -51,7 +51,7 @@ func TestBuildPodIsRestricted(t *testing.T) {
 func TestBuildPodOfAClusterImage(t *testing.T) {
 	image := testImage()
 	image.Kind, image.Namespace = "ClusterVirtualImage", ""
-	pod := buildPod(image, testSettings())
+	pod := buildPod(image, testSettings(), Credential{})
 	if pod.Namespace != "d8-virtualization" || pod.Name != "d8v-cvi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11" {
 		t.Errorf("pod %s/%s", pod.Namespace, pod.Name)
 	}
@@ -78,7 +78,7 @@ func TestImporterArgs(t *testing.T) {
 		"--checksum=md5:cd",
 		"--checksum=sha256:ab",
 	}, "\n")
-	if got := strings.Join(buildPod(image, testSettings()).Spec.Containers[0].Args, "\n"); got != want {
+	if got := strings.Join(buildPod(image, testSettings(), Credential{}).Spec.Containers[0].Args, "\n"); got != want {
 		t.Errorf("arguments:\n%s\nwant:\n%s", got, want)
 	}
 }
@@ -87,18 +87,31 @@ func TestBuildSecret(t *testing.T) {
 	image := testImage()
 	credential := Credential{Token: "secret words", ExpiresAt: time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)}
 	secret := buildSecret(image, testSettings(), credential)
-	if secret.Name != buildPod(image, testSettings()).Name || secret.Namespace != "team" {
+	if secret.Name != buildPod(image, testSettings(), Credential{}).Name || secret.Namespace != "team" {
 		t.Errorf("secret %s/%s", secret.Namespace, secret.Name)
 	}
 	if string(secret.Data["token"]) != "secret words" || string(secret.Data["ca.crt"]) != "module CA" || len(secret.Data) != 2 {
 		t.Errorf("data: %v", secret.Data)
 	}
-	if got := secret.Annotations["virtualization.deckhouse.io/token-expires-at"]; got != "2026-11-22T14:00:00Z" {
+	pod := buildPod(image, testSettings(), credential)
+	if got := pod.Annotations["virtualization.deckhouse.io/token-expires-at"]; got != "2026-11-22T14:00:00Z" {
 		t.Errorf("expiry: %q", got)
 	}
 	image.Source.HTTP.CABundle = []byte("source CA")
 	if got := buildSecret(image, testSettings(), credential).Data["source-ca.crt"]; string(got) != "source CA" {
 		t.Errorf("source CA: %q", got)
+	}
+}
+
+func TestBuildExpiryTouchesOnlyTheAnnotation(t *testing.T) {
+	pod := buildPod(testImage(), testSettings(), Credential{})
+	pod.UID = "pod-uid"
+	got := buildExpiry(pod, Credential{ExpiresAt: time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)})
+	if got.Kind != "Pod" || got.Namespace != "team" || got.Name != pod.Name || got.UID != "pod-uid" {
+		t.Errorf("object: %+v", got)
+	}
+	if len(got.Annotations) != 1 || got.Annotations["virtualization.deckhouse.io/token-expires-at"] != "2026-11-22T14:00:00Z" || got.Labels != nil {
+		t.Errorf("annotations %v, labels %v", got.Annotations, got.Labels)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -45,9 +44,9 @@ func Setup[T client.Object](mgr ctrl.Manager, name string, options Options, adap
 	blueprint := ctrl.NewControllerManagedBy(mgr).
 		Named(name).
 		For(adapter.New()).
+		// The Secret is not watched: that would take the right to read every Secret
+		// of the cluster. The Pod tells all that has to be known about it.
 		Owns(&corev1.Pod{}).
-		// Only metadata: nobody needs to read the token back.
-		Owns(&corev1.Secret{}, builder.OnlyMetadata).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
 	if options.Reports != nil {
 		blueprint.WatchesRawSource(source.Channel(options.Reports, &handler.EnqueueRequestForObject{}))

@@ -106,7 +106,7 @@ func (d *draft) start() Decision {
 	d.notReady(v1alpha2.ReasonProvisioningNotStarted, "The importer is being started")
 	d.event(corev1.EventTypeNormal, eventStarted, "Importing from the data source into "+d.Image.Repository())
 	d.writeSecret()
-	d.out.Create = append(d.out.Create, buildPod(d.Image, d.Settings))
+	d.out.Create = append(d.out.Create, buildPod(d.Image, d.Settings, d.Credential))
 	return d.finish()
 }
 
@@ -116,7 +116,7 @@ func (d *draft) restart() Decision {
 	d.setPending()
 	d.out.Status.Progress = formatPercent(0)
 	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
-	d.deletePod()
+	d.removePod()
 	return d.finish()
 }
 
@@ -198,13 +198,16 @@ func (d *draft) failing(a attempt) Decision {
 // know of the failure, and its log may be wanted.
 func (d *draft) failed(a attempt) Decision {
 	kind := d.fail(a.failure, a)
-	d.deleteSecret()
+	if d.readyMessageChanged() {
+		// Told for the first time; after that there is no Secret to delete.
+		d.removeSecret()
+	}
 	if kind.retry == 0 {
 		return d.finish()
 	}
 	wait := a.finishedAt.Add(kind.retry).Sub(d.Now)
 	if wait <= 0 {
-		d.deletePod()
+		d.removePod()
 		return d.finish()
 	}
 	d.out.RequeueAfter = wait
@@ -241,7 +244,7 @@ func (d *draft) lost(a attempt) Decision {
 		d.out.RequeueAfter = wait
 		return d.finish()
 	}
-	d.deletePod()
+	d.removePod()
 	return d.finish()
 }
 
@@ -276,8 +279,7 @@ func (d *draft) ready() Decision {
 	d.out.Status.Phase = v1alpha2.ImageReady
 	d.conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, "The image can be used")
 	d.sourceReady()
-	d.deletePod()
-	d.deleteSecret()
+	d.removeHelpers()
 	return d.finish()
 }
 
@@ -288,8 +290,7 @@ func (d *draft) unsupported(message string) Decision {
 	d.conditions.False(v1alpha2.ConditionDatasourceReady, v1alpha2.ReasonDatasourceNotSupported, message)
 	d.notReady(v1alpha2.ReasonDatasourceIsNotReady, message)
 	d.event(corev1.EventTypeWarning, eventFailed, message)
-	d.deletePod()
-	d.deleteSecret()
+	d.removeHelpers()
 	return d.finish()
 }
 
@@ -300,12 +301,13 @@ func (d *draft) terminating() Decision {
 		return Decision{Status: d.Image.Status}
 	}
 	d.out.Status.Phase = v1alpha2.ImageTerminating
-	d.deletePod()
-	d.deleteSecret()
-	switch {
-	case d.Pod != nil:
+	if d.Pod != nil {
+		d.removeHelpers()
 		d.leaving(fmt.Sprintf("Waiting for the importer Pod %s/%s to stop", d.Pod.Namespace, d.Pod.Name))
 		return d.finish()
+	}
+	d.removeSecret()
+	switch {
 	case d.CleanupFailure != "" && d.Now.Sub(*d.Image.DeletedAt) >= cleanupDeadline:
 		d.out.Events = append(d.out.Events, shared.Event{
 			Type: corev1.EventTypeWarning, Reason: eventLeftovers,

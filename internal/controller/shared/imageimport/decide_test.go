@@ -44,14 +44,14 @@ func TestDecide(t *testing.T) {
 		{
 			name: "new image", observed: observe(),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
-			writes: "apply Secret, create Pod", event: "Normal ImportStarted", requeue: time.Hour + time.Second,
+			writes: "apply Secret, create Pod", event: "Normal ImportStarted",
 		},
 		{
 			name: "type that this version cannot do",
 			observed: observe(func(o *Observed) { o.Image.Source = Source{Type: "Upload"} },
-				running, withSecret(2*time.Hour)),
+				running),
 			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.dataSource.type: Upload is not supported", writes: "delete Pod, delete Secret", event: "Warning ImportFailed",
+			message: "spec.dataSource.type: Upload is not supported", writes: "delete Secret, delete Pod", event: "Warning ImportFailed",
 		},
 		{
 			name:     "storage that this version cannot do",
@@ -79,7 +79,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "pod without a node",
-			observed: observe(withSecret(2*time.Hour), withPod(func(pod *corev1.Pod) {
+			observed: observe(withPod(func(pod *corev1.Pod) {
 				pod.Status.Conditions = []corev1.PodCondition{{
 					Type: corev1.PodScheduled, Status: "False", Reason: "Unschedulable", Message: "0/2 nodes are available",
 				}}
@@ -88,50 +88,46 @@ func TestDecide(t *testing.T) {
 			message: "not started yet: Unschedulable: 0/2 nodes are available", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "pod without its image",
-			observed: observe(withSecret(2*time.Hour),
-				withPod(container(corev1.PodPending, 0, waitingFor("ErrImagePull", "no such host"), corev1.ContainerState{}))),
-			phase: "Pending", ready: "False/ImagePullFailed", source: "True/DatasourceReady", progress: "0%",
+			name:     "pod without its image",
+			observed: observe(withPod(container(corev1.PodPending, 0, waitingFor("ErrImagePull", "no such host"), corev1.ContainerState{}))),
+			phase:    "Pending", ready: "False/ImagePullFailed", source: "True/DatasourceReady", progress: "0%",
 			message: "ErrImagePull: no such host", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "container is being made", observed: observe(withSecret(90*time.Minute),
-				withPod(container(corev1.PodPending, 0, waitingFor("ContainerCreating", ""), corev1.ContainerState{}))),
+			name: "container is being made", observed: observe(
+				withPod(tokenLeft(90*time.Minute), container(corev1.PodPending, 0, waitingFor("ContainerCreating", ""), corev1.ContainerState{}))),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
 			message: "not started yet: ContainerCreating", requeue: 30*time.Minute + time.Second,
 		},
 		{
-			name: "running without a report", observed: observe(withSecret(2*time.Hour), running),
+			name: "running without a report", observed: observe(running),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "running with a report", observed: observe(withSecret(2*time.Hour), running, withProgress(half, now)),
+			name: "running with a report", observed: observe(running, withProgress(half, now)),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "progress does not go back", observed: observe(withSecret(2*time.Hour), running, withProgress(half, now), func(o *Observed) {
+			name: "progress does not go back", observed: observe(running, withProgress(half, now), func(o *Observed) {
 				o.Image.Status.Progress, o.Image.Status.ObservedGeneration = "70%", 1
 			}),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "70%", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "progress of another spec does not count", observed: observe(withSecret(2*time.Hour), running, withProgress(half, now), func(o *Observed) {
+			name: "progress of another spec does not count", observed: observe(running, withProgress(half, now), func(o *Observed) {
 				o.Image.Status.Progress, o.Image.Status.ObservedGeneration, o.Image.Generation = "70%", 1, 2
 			}),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "token is renewed while it is in use", observed: observe(withSecret(59*time.Minute), running),
+			name: "token is renewed while it is in use",
+			observed: observe(withPod(tokenLeft(59*time.Minute),
+				container(corev1.PodRunning, 0, runningSince(now.Add(-time.Hour)), corev1.ContainerState{}))),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
-			writes: "apply Secret", requeue: time.Hour + time.Second,
+			writes: "apply Secret, apply PartialObjectMetadata", requeue: time.Hour + time.Second,
 		},
 		{
-			name: "lost Secret is made again", observed: observe(running),
-			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
-			writes: "apply Secret", requeue: time.Hour + time.Second,
-		},
-		{
-			name: "source was changed", observed: observe(withSecret(2*time.Hour), running, func(o *Observed) {
+			name: "source was changed", observed: observe(running, func(o *Observed) {
 				o.Image.Source.HTTP = &v1alpha2.HTTPSource{URL: "https://example.org/other.qcow2"}
 				o.Image.Status.Progress, o.Image.Status.ObservedGeneration, o.Image.Generation = "70%", 1, 2
 			}),
@@ -139,7 +135,7 @@ func TestDecide(t *testing.T) {
 			message: "spec.dataSource was changed", writes: "delete Pod",
 		},
 		{
-			name: "old pod goes", observed: observe(withSecret(2*time.Hour), withPod(func(pod *corev1.Pod) {
+			name: "old pod goes", observed: observe(withPod(func(pod *corev1.Pod) {
 				pod.DeletionTimestamp = &metav1.Time{Time: now}
 			})),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
@@ -162,28 +158,25 @@ func TestDecide(t *testing.T) {
 			message: "started again by itself", event: "Warning ImportFailed", requeue: 20 * time.Second,
 		},
 		{
-			name: "published", observed: observe(withSecret(2*time.Hour),
-				withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
+			name: "published", observed: observe(withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
 			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", event: "Normal ImportSucceeded",
 		},
 		{
-			name: "published, helpers are left", observed: observe(withReady, withSecret(2*time.Hour),
-				withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
-			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", writes: "delete Pod, delete Secret",
+			name: "published, helpers are left", observed: observe(withReady, withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
+			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", writes: "delete Secret, delete Pod",
 		},
 		{
 			name: "published, nothing is left", observed: observe(withReady),
 			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%",
 		},
 		{
-			name: "no verdict although the importer ended well", observed: observe(withSecret(2*time.Hour),
-				withPod(container(corev1.PodSucceeded, 0, terminated(0, "", now), corev1.ContainerState{}))),
+			name: "no verdict although the importer ended well", observed: observe(withPod(container(corev1.PodSucceeded, 0, terminated(0, "", now), corev1.ContainerState{}))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "True/DatasourceReady",
 			message: "left no readable verdict", writes: "delete Secret", event: "Warning ImportFailed", requeue: 5 * time.Minute,
 		},
 		{
 			name: "file is not there",
-			observed: observe(withSecret(2*time.Hour), gaveUp(report.Failure{
+			observed: observe(gaveUp(report.Failure{
 				Reason: "SourceNotFound", Message: "the server answered 404; correct the URL", Field: "spec.dataSource.http.url", Permanent: true,
 			}, now.Add(-time.Minute))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceNotFound",
@@ -194,7 +187,7 @@ func TestDecide(t *testing.T) {
 			name:     "file is not there, time for another try",
 			observed: observe(gaveUp(report.Failure{Reason: "SourceNotFound", Message: "404"}, now.Add(-5*time.Minute))),
 			phase:    "Failed", ready: "False/ProvisioningFailed", source: "False/SourceNotFound", message: "404",
-			writes: "delete Pod", event: "Warning ImportFailed",
+			writes: "delete Secret, delete Pod", event: "Warning ImportFailed",
 		},
 		{
 			name: "file was corrected in the spec",
@@ -205,7 +198,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "attempt failed, kubelet waits before the next",
-			observed: observe(withSecret(2*time.Hour), withPod(container(corev1.PodRunning, 2, waitingFor("CrashLoopBackOff", "back-off"),
+			observed: observe(withPod(container(corev1.PodRunning, 2, waitingFor("CrashLoopBackOff", "back-off"),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "connection refused"}), now)))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
 			message: "spec.dataSource.http.url: connection refused. Attempt 2 failed, the next one starts by itself",
@@ -213,7 +206,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "attempt has just failed",
-			observed: observe(withSecret(2*time.Hour), withPod(container(corev1.PodRunning, 0,
+			observed: observe(withPod(container(corev1.PodRunning, 0,
 				terminated(1, failureMessage(t, report.Failure{Reason: "RegistryFull", Message: "no space left; ask the administrator"}), now),
 				corev1.ContainerState{}))),
 			phase: "Failed", ready: "False/RegistryFull", source: "True/DatasourceReady",
@@ -221,20 +214,20 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "next attempt runs and has moved nothing",
-			observed: observe(withSecret(2*time.Hour), withProgress(half, now.Add(-time.Hour)), withPod(container(corev1.PodRunning, 1, runningSince(now),
+			observed: observe(withProgress(half, now.Add(-time.Hour)), withPod(container(corev1.PodRunning, 1, runningSince(now),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
 			message: "timeout. Attempt 2 is running", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
 		},
 		{
 			name: "next attempt moves bytes",
-			observed: observe(withSecret(2*time.Hour), withProgress(half, day), withPod(container(corev1.PodRunning, 1, runningSince(now),
+			observed: observe(withProgress(half, day), withPod(container(corev1.PodRunning, 1, runningSince(now),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
 		},
 		{
 			name: "importer was killed",
-			observed: observe(withSecret(2*time.Hour), withPod(container(corev1.PodRunning, 1, waitingFor("CrashLoopBackOff", ""),
+			observed: observe(withPod(container(corev1.PodRunning, 1, waitingFor("CrashLoopBackOff", ""),
 				corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}}))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "True/DatasourceReady",
 			message: "used more memory than its limit", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
@@ -342,7 +335,7 @@ func TestDecideResult(t *testing.T) {
 
 func TestDecideSpeedChangesOnlyWithThePercentage(t *testing.T) {
 	running := withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))
-	o := observe(withSecret(2*time.Hour), running,
+	o := observe(running,
 		withProgress(report.Progress{TransferredBytes: 101, TotalBytes: 1000, BytesPerSecond: 3 << 20, AverageBytesPerSecond: 1536}, now))
 	o.Image.Status = Decide(o).Status
 	want := v1alpha2.DownloadSpeed{Avg: "1.5Ki/s", AvgBytes: "1536", Current: "3Mi/s", CurrentBytes: "3145728"}
@@ -372,8 +365,8 @@ func TestDecideTerminating(t *testing.T) {
 	}{
 		{
 			name:     "while importing",
-			observed: observe(deletedAt(now), withSecret(time.Hour), withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))),
-			writes:   "delete Pod, delete Secret", message: "Waiting for the importer Pod team/d8v-vi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11 to stop",
+			observed: observe(deletedAt(now), withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))),
+			writes:   "delete Secret, delete Pod", message: "Waiting for the importer Pod team/d8v-vi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11 to stop",
 		},
 		{
 			name: "importer stops",
@@ -383,19 +376,19 @@ func TestDecideTerminating(t *testing.T) {
 			message: "Waiting for the importer Pod",
 		},
 		{
-			name: "importer is gone", observed: observe(deletedAt(now), withReady, withSecret(time.Hour)),
+			name: "importer is gone", observed: observe(deletedAt(now), withReady),
 			finalizer: shared.FinalizerRemove, writes: "delete Secret", empty: true, message: "Deleting the image from the registry",
 		},
 		{
 			name:      "registry does not answer",
 			observed:  observe(deletedAt(now.Add(-time.Minute)), func(o *Observed) { o.CleanupFailure = "connection refused" }),
-			finalizer: shared.FinalizerRemove, empty: true,
+			finalizer: shared.FinalizerRemove, writes: "delete Secret", empty: true,
 			message: "fails: connection refused. It is tried until 2026-11-22T12:04:00Z, then the image is let go",
 		},
 		{
 			name:      "registry does not answer for long",
 			observed:  observe(deletedAt(now.Add(-5*time.Minute)), func(o *Observed) { o.CleanupFailure = "connection refused" }),
-			finalizer: shared.FinalizerRemove, event: "Warning ImageLeftInRegistry",
+			finalizer: shared.FinalizerRemove, writes: "delete Secret", event: "Warning ImageLeftInRegistry",
 		},
 		{
 			name:     "held by somebody else only",
@@ -428,7 +421,7 @@ func TestDecideTerminating(t *testing.T) {
 }
 
 func TestDecideIsPure(t *testing.T) {
-	o := observe(withReady, withSecret(time.Minute), withPod(container(corev1.PodRunning, 1, runningSince(now), corev1.ContainerState{})))
+	o := observe(withReady, withPod(container(corev1.PodRunning, 1, runningSince(now), corev1.ContainerState{})))
 	before := fmt.Sprintf("%+v", o.Image)
 	first, second := Decide(o), Decide(o)
 	if fmt.Sprintf("%+v", first.Status) != fmt.Sprintf("%+v", second.Status) {

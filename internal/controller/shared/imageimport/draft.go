@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -51,6 +52,11 @@ func (d *draft) reasonsChanged() bool {
 		}
 	}
 	return false
+}
+
+func (d *draft) readyMessageChanged() bool {
+	before := meta.FindStatusCondition(d.before.Conditions, v1alpha2.ConditionReady)
+	return before == nil || before.Message != d.conditions.Get(v1alpha2.ConditionReady).Message
 }
 
 func (d *draft) event(eventType, reason, message string) {
@@ -98,34 +104,41 @@ func (d *draft) movesSince(startedAt time.Time) bool {
 	return d.Progress != nil && d.Progress.ReceivedAt.After(startedAt) && d.Progress.TransferredBytes > 0
 }
 
-// keepSecret renews the token of an importer that still needs it.
+// keepSecret renews the token of an importer that still needs it. The Pod says
+// when the token ends, and is told last: a crash in between renews it once more.
 func (d *draft) keepSecret() {
-	var left time.Duration
-	if d.Secret != nil {
-		left = shared.TokenExpiry(d.Secret).Sub(d.Now)
-	}
-	if left < credentialRenewal {
+	expires := shared.TokenExpiry(d.Pod)
+	if expires.Sub(d.Now) < credentialRenewal {
+		expires = d.Credential.ExpiresAt
 		d.writeSecret()
-		left = d.Credential.ExpiresAt.Sub(d.Now)
+		d.out.Apply = append(d.out.Apply, shared.Child{Want: buildExpiry(d.Pod, d.Credential)})
 	}
-	d.out.RequeueAfter = left - credentialRenewal + time.Second
+	d.out.RequeueAfter = expires.Sub(d.Now) - credentialRenewal + time.Second
 }
 
 func (d *draft) writeSecret() {
 	d.out.Apply = append(d.out.Apply, shared.Child{Want: buildSecret(d.Image, d.Settings, d.Credential)})
-	d.out.RequeueAfter = d.Credential.ExpiresAt.Sub(d.Now) - credentialRenewal + time.Second
 }
 
-func (d *draft) deletePod() {
+// removeHelpers deletes the Secret before the Pod: as long as the Pod is there, the
+// Secret may be.
+func (d *draft) removeHelpers() {
 	if d.Pod != nil && d.Pod.DeletionTimestamp == nil {
+		d.removeSecret()
+		d.removePod()
+	}
+}
+
+func (d *draft) removePod() {
+	if d.Pod.DeletionTimestamp == nil {
 		d.out.Delete = append(d.out.Delete, shared.Reference(d.Pod, &corev1.Pod{}))
 	}
 }
 
-func (d *draft) deleteSecret() {
-	if d.Secret != nil && d.Secret.DeletionTimestamp == nil {
-		d.out.Delete = append(d.out.Delete, shared.Reference(d.Secret, &corev1.Secret{}))
-	}
+func (d *draft) removeSecret() {
+	d.out.Delete = append(d.out.Delete, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Namespace: d.Image.ChildNamespace(d.Settings), Name: d.Image.ChildName(),
+	}})
 }
 
 func (s Status) isReady() bool {

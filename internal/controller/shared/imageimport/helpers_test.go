@@ -52,7 +52,7 @@ func observe(changes ...func(*Observed)) Observed {
 // withPod adds an importer of the current source.
 func withPod(changes ...func(*corev1.Pod)) func(*Observed) {
 	return func(o *Observed) {
-		o.Pod = buildPod(o.Image, o.Settings)
+		o.Pod = buildPod(o.Image, o.Settings, o.Credential)
 		o.Pod.UID = "pod-uid"
 		o.Pod.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
 		o.Pod.Status.Phase = corev1.PodPending
@@ -62,12 +62,10 @@ func withPod(changes ...func(*corev1.Pod)) func(*Observed) {
 	}
 }
 
-// withSecret adds a Secret whose token lives that long.
-func withSecret(left time.Duration) func(*Observed) {
-	return func(o *Observed) {
-		secret := buildSecret(o.Image, o.Settings, Credential{ExpiresAt: now.Add(left)})
-		o.Secret = &metav1.PartialObjectMetadata{ObjectMeta: secret.ObjectMeta}
-		o.Secret.UID = "secret-uid"
+// tokenLeft makes the importer's token live that long.
+func tokenLeft(left time.Duration) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Annotations["virtualization.deckhouse.io/token-expires-at"] = now.Add(left).Format(time.RFC3339)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -81,11 +80,10 @@ type Observed struct {
 	Settings Settings
 	// Pod is the importer's, or nil.
 	Pod *corev1.Pod
-	// Secret is the importer's, or nil. Its contents are not read back.
-	Secret *metav1.PartialObjectMetadata
 	// Progress is the importer's newest report, or nil.
 	Progress *Progress
-	// Credential is a fresh one, for a Secret that has to be written.
+	// Credential is a fresh one, for a Secret that has to be written. What is in the
+	// Secret is never read: the controller needs no right to do so.
 	Credential Credential
 	// CleanupFailure says why the last attempt to empty the registry failed.
 	CleanupFailure string

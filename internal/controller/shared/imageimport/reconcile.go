@@ -113,13 +113,6 @@ func (r *Reconciler[T]) observe(ctx context.Context, object T) (observation[T], 
 	case client.IgnoreNotFound(err) != nil:
 		return o, fmt.Errorf("reading the importer Pod %s: %w", key, err)
 	}
-	secret := shared.CoreMetadata("Secret")
-	switch err := r.Client.Get(ctx, key, secret); {
-	case err == nil && metav1.IsControlledBy(secret, object):
-		o.Secret = secret
-	case client.IgnoreNotFound(err) != nil:
-		return o, fmt.Errorf("reading the importer Secret %s: %w", key, err)
-	}
 	if progress, at, ok := r.Progress.Latest(image.Subject()); ok {
 		o.Progress = &Progress{Progress: progress, ReceivedAt: at}
 	}
