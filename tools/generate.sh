@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Writes everything that follows from the Go types in api/: their deepcopy functions, crds/*.yaml and the Russian
-# twins crds/doc-ru-*.yaml. Running it twice changes nothing; `make verify` relies on that.
+# twins crds/doc-ru-*.yaml; and what follows from the pinned KubeVirt and CDI. Running it twice changes nothing; `make verify` relies on that.
 set -eu
 
 tools=$(cd "$(dirname "$0")" && pwd)
@@ -20,4 +20,8 @@ cd "$root/api"
 "$controller_gen" "object:headerFile=$tools/header.go.txt" paths=./...
 "$controller_gen" crd paths=./... "output:crd:dir=$generated/raw"
 
-"$generated/crds" -from "$generated/raw" -russian "$tools/crds/russian" -to "$root/crds"
+"$generated/crds" -from "$generated/raw" -words "$tools/crds" -to "$root/crds"
+
+# The engine's own CRDs and its operators' rights come from the commands of the pinned KubeVirt and CDI. Where these are
+# not built yet, building them takes root and some minutes; `make up` uses the same builds.
+go -C "$root/sandbox" run ./cmd/engine-manifests "$root"
