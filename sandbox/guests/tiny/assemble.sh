@@ -3,13 +3,18 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Makes tiny.qcow2. Runs inside the root with the tools:
-#   assemble.sh SOURCE KERNEL OUT
-# SOURCE is the folder of this script, KERNEL holds an unpacked kernel package
-# and busybox-static, OUT gets the disk. Nothing is mounted and no device is used.
+#   assemble.sh SOURCE PACKAGES OUT
+# SOURCE is the folder of this script, PACKAGES a tar with the kernel package and
+# busybox-static, OUT gets the disk. Nothing is mounted and no device is used.
 set -euo pipefail
-source=$1 kernel=$2 out=$3
+source=$1 packages=$2 out=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+kernel=$work/kernel
+mkdir "$kernel"
+tar --extract --file "$packages" --directory "$kernel" --wildcards './boot/vmlinuz-*' ./usr/lib/modules ./usr/bin/busybox
+ln -s usr/lib "$kernel/lib"
 version=$(basename "$kernel"/usr/lib/modules/*)
 
 # What KubeVirt may put a disk, a network card, a power button or a cloud-init
@@ -43,7 +48,7 @@ cp "$source/syslinux.cfg" "$work/syslinux.cfg"
 disk=$work/disk.raw
 size=$((48 * 1024 * 1024)) start=$((1024 * 1024))
 truncate --size="$size" "$disk"
-echo "$((start / 512)),,6,*" | sfdisk --quiet --label dos --label-id 0x766d7467 "$disk"
+printf 'label: dos\nlabel-id: 0x766d7467\nstart=%d, type=6, bootable\n' $((start / 512)) | sfdisk --quiet "$disk"
 mkfs.fat -F 16 -i 76697274 -n TINY --offset $((start / 512)) "$disk" $(((size - start) / 1024)) > /dev/null
 mcopy -i "$disk@@$start" "$work/vmlinuz" "$work/initrd" "$work/syslinux.cfg" ::
 syslinux --install --offset "$start" "$disk"
