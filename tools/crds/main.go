@@ -6,11 +6,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // twinPrefix keeps the twins apart from the resources; Deckhouse skips files that begin with it when it installs CRDs.
@@ -18,17 +18,21 @@ const twinPrefix = "doc-ru-"
 
 func main() {
 	from := flag.String("from", "", "directory with the output of controller-gen")
-	russian := flag.String("russian", "", "directory with the Russian descriptions")
+	words := flag.String("words", "", "directory with the directories of descriptions english/ and russian/")
 	to := flag.String("to", "", "directory to write")
 	flag.Parse()
-	if err := run(*from, *russian, *to); err != nil {
+	if err := run(*from, *words, *to); err != nil {
 		fmt.Fprintln(os.Stderr, "crds:", err)
 		os.Exit(1)
 	}
 }
 
-func run(from, russian, to string) error {
-	dictionary, err := readDictionary(russian)
+func run(from, words, to string) error {
+	english, err := readDictionary(filepath.Join(words, "english"))
+	if err != nil {
+		return err
+	}
+	russian, err := readDictionary(filepath.Join(words, "russian"))
 	if err != nil {
 		return err
 	}
@@ -39,41 +43,22 @@ func run(from, russian, to string) error {
 	if len(sources) == 0 {
 		return fmt.Errorf("-from: no *.yaml in %q; let controller-gen write its CRDs there first", from)
 	}
-	written := map[string]bool{}
 	for _, source := range sources {
 		resource, err := readResource(source)
 		if err != nil {
 			return err
 		}
-		for name, content := range map[string]any{
-			resource.name() + ".yaml":              resource.tidy(),
-			twinPrefix + resource.name() + ".yaml": resource.twin(dictionary),
+		// The twin follows the tidied resource: what has no description there needs none here.
+		tidied := resource.tidy(english)
+		twin := resource.twin(russian)
+		for name, content := range map[string]object{
+			resource.name() + ".yaml":              tidied,
+			twinPrefix + resource.name() + ".yaml": twin,
 		} {
-			written[name] = true
 			if err := writeYAML(filepath.Join(to, name), content); err != nil {
 				return err
 			}
 		}
 	}
-	if err := dictionary.verdict(); err != nil {
-		return err
-	}
-	return removeOthers(to, written)
-}
-
-// removeOthers deletes the files of resources that no longer exist.
-func removeOthers(dir string, keep map[string]bool) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if keep[filepath.Base(file)] || strings.HasPrefix(filepath.Base(file), ".") {
-			continue
-		}
-		if err := os.Remove(file); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(english.verdict(), russian.verdict())
 }

