@@ -24,10 +24,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/subresources/names"
 )
 
 // GroupVersion is the group and version that this server serves.
-var GroupVersion = schema.GroupVersion{Group: "subresources.virtualization.deckhouse.io", Version: "v1alpha2"}
+var GroupVersion = schema.GroupVersion{Group: names.Group, Version: names.Version}
 
 // Options are what the server needs to know to start.
 type Options struct {

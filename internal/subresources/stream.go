@@ -22,11 +22,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/subresources/names"
 )
-
-// Subprotocol is the websocket subprotocol that clients of this API offer: binary
-// frames without a channel byte.
-const Subprotocol = "plain.virtualization.deckhouse.io"
 
 // streamStorage is one stream of a running machine: console, vnc or portforward.
 type streamStorage struct {
@@ -86,7 +83,7 @@ func (s *streamStorage) serve(w http.ResponseWriter, r *http.Request, namespace,
 		return dialError(s.name, name, err)
 	}
 	upgrader := websocket.Upgrader{
-		Subprotocols: []string{Subprotocol},
+		Subprotocols: []string{names.Subprotocol},
 		// Kube-apiserver authenticated the request by its own means; there is no
 		// cookie that a foreign page could make use of.
 		CheckOrigin: func(*http.Request) bool { return true },
