@@ -1,0 +1,212 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dvcr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// Bounds of the clean-up after a failed upload, which has to run when the
+// upload's own context is over.
+const (
+	cancelTimeout  = 10 * time.Second
+	cancelAttempts = 5
+	cancelDelay    = 300 * time.Millisecond
+)
+
+var (
+	// ErrFull says that the registry has no space for the image.
+	ErrFull = errors.New("the image registry has no space left")
+	// ErrDenied says that the registry does not accept the token.
+	ErrDenied = errors.New("the image registry does not accept the importer's token")
+)
+
+// Pusher puts one image into the registry.
+//
+// go-containerregistry's own upload of a stream compresses it, and cannot say
+// its length in advance or take it back; the protocol is short, so the layer is
+// uploaded here and everything around it by the library.
+type Pusher struct {
+	reference name.Reference
+	token     string
+	base      http.RoundTripper
+	client    *http.Client
+}
+
+// NewPusher checks the reference and the token by asking the registry.
+func NewPusher(ctx context.Context, reference, signedToken string, base http.RoundTripper) (*Pusher, error) {
+	parsed, err := name.ParseReference(reference, name.StrictValidation)
+	if err != nil {
+		return nil, fmt.Errorf("image reference %q: %w", reference, err)
+	}
+	scopes := []string{parsed.Scope(transport.PushScope)}
+	authorized, err := transport.NewWithContext(ctx, parsed.Context().Registry, basicAuth(signedToken), base, scopes)
+	if err != nil {
+		return nil, registryError("reach the image registry", err)
+	}
+	return &Pusher{reference: parsed, token: signedToken, base: base, client: &http.Client{Transport: authorized}}, nil
+}
+
+// Identifier is the image's tag.
+func (p *Pusher) Identifier() string { return p.reference.Identifier() }
+
+// Upload is a layer on its way.
+type Upload struct {
+	pusher *Pusher
+	// location is where the next request of the protocol goes.
+	location *url.URL
+}
+
+// Begin starts the upload of a layer.
+func (p *Pusher) Begin(ctx context.Context) (*Upload, error) {
+	start := &url.URL{
+		Scheme: p.reference.Context().Scheme(),
+		Host:   p.reference.Context().RegistryStr(),
+		Path:   "/v2/" + p.reference.Context().RepositoryStr() + "/blobs/uploads/",
+	}
+	upload := &Upload{pusher: p, location: start}
+	if err := upload.send(ctx, http.MethodPost, nil, 0, http.StatusAccepted); err != nil {
+		return nil, registryError("begin the upload", err)
+	}
+	return upload, nil
+}
+
+// Write sends the layer's size bytes. The registry is asked first whether it
+// has room for them.
+func (u *Upload) Write(ctx context.Context, layer io.Reader, size int64) error {
+	if err := u.send(ctx, http.MethodPatch, layer, size, http.StatusAccepted, http.StatusNoContent); err != nil {
+		return registryError("upload the image", err)
+	}
+	return nil
+}
+
+// Commit turns what was written into a blob of the given digest, which the
+// registry verifies.
+func (u *Upload) Commit(ctx context.Context, digest v1.Hash) error {
+	query := u.location.Query()
+	query.Set("digest", digest.String())
+	u.location.RawQuery = query.Encode()
+	if err := u.send(ctx, http.MethodPut, nil, 0, http.StatusCreated); err != nil {
+		return registryError("finish the upload", err)
+	}
+	return nil
+}
+
+// Cancel throws away what was written, so that it does not hold space. It works
+// after the context has ended.
+func (u *Upload) Cancel(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	defer cancel()
+	var err error
+	for range cancelAttempts {
+		if err = u.cancelOnce(ctx); err == nil {
+			return nil
+		}
+		// The registry may still be busy with the request that broke.
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(cancelDelay):
+		}
+	}
+	return err
+}
+
+func (u *Upload) cancelOnce(ctx context.Context) error {
+	// After a broken request the registry holds more than the location says:
+	// its status gives a location that fits.
+	if err := u.send(ctx, http.MethodGet, nil, 0, http.StatusNoContent); err != nil {
+		return registryError("ask for the upload's status", err)
+	}
+	if err := u.send(ctx, http.MethodDelete, nil, 0, http.StatusNoContent, http.StatusAccepted); err != nil {
+		return registryError("cancel the upload", err)
+	}
+	return nil
+}
+
+// send makes one request of the upload protocol and remembers where the next
+// one goes.
+func (u *Upload) send(ctx context.Context, method string, body io.Reader, size int64, accepted ...int) error {
+	if body != nil {
+		// The transport closes a body that can be closed; this one is the caller's.
+		body = io.NopCloser(body)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, u.location.String(), body)
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		request.ContentLength = size
+		request.Header.Set("Content-Type", "application/octet-stream")
+		request.Header.Set("Expect", "100-continue")
+	}
+	response, err := u.pusher.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if err := transport.CheckError(response, accepted...); err != nil {
+		return err
+	}
+	location := response.Header.Get("Location")
+	if location == "" {
+		return nil
+	}
+	next, err := u.location.Parse(location)
+	if err != nil {
+		return fmt.Errorf("the registry names an invalid location: %w", err)
+	}
+	// The next request carries the token, so it goes to the same registry only.
+	if next.Host != u.location.Host || next.Scheme != u.location.Scheme {
+		return fmt.Errorf("the registry names a location on another host: %s", next.Host)
+	}
+	u.location = next
+	return nil
+}
+
+// Publish pushes configuration and manifest of an image whose layer is
+// committed and returns the manifest's digest. Only now can the image be seen.
+func (p *Pusher) Publish(ctx context.Context, image v1.Image) (string, error) {
+	err := remote.Write(p.reference, image,
+		remote.WithContext(ctx), remote.WithAuth(basicAuth(p.token)), remote.WithTransport(p.base))
+	if err != nil {
+		return "", registryError("publish the image", err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return "", fmt.Errorf("digest of the manifest: %w", err)
+	}
+	return digest.String(), nil
+}
+
+// registryError marks the errors that have a reason of their own and drops the
+// request's URL, whose query holds the signed state of the upload.
+func registryError(doing string, err error) error {
+	var requested *url.Error
+	if errors.As(err, &requested) {
+		err = requested.Err
+	}
+	var answer *transport.Error
+	if !errors.As(err, &answer) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	switch answer.StatusCode {
+	case http.StatusInsufficientStorage:
+		return fmt.Errorf("%s: %w", doing, ErrFull)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%s: %w", doing, ErrDenied)
+	}
+	return fmt.Errorf("%s: the registry answered %d %s", doing, answer.StatusCode, http.StatusText(answer.StatusCode))
+}
