@@ -31,7 +31,7 @@ func newKeeper(spec Spec, starter Starter, clk clock.Clock, log io.WriteCloser) 
 		spec: spec, starter: starter, clock: clk, log: log,
 		stopping: make(chan struct{}),
 		done:     make(chan struct{}),
-		status:   Status{Name: spec.Name, State: Waiting, Since: clk.Now()},
+		status:   Status{Name: spec.Name, Program: spec.Argv[0], State: Waiting, Since: clk.Now()},
 	}
 }
 

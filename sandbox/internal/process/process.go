@@ -60,7 +60,9 @@ const (
 
 // Status is what is known of a process.
 type Status struct {
-	Name     string
+	Name string
+	// Program is what is run.
+	Program  string
 	State    State
 	PID      int
 	Restarts int
