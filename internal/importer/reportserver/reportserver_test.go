@@ -1,0 +1,177 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package reportserver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
+)
+
+var (
+	now    = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	debian = token.Subject{Kind: "VirtualImage", Namespace: "team", Name: "debian", UID: "1"}
+)
+
+// subjects is a verifier whose tokens are the subjects themselves.
+type subjects struct{}
+
+func (subjects) Verify(signed string) (*token.Claims, error) {
+	if signed == "" || signed == "forged" {
+		return nil, errors.New("forged")
+	}
+	return &token.Claims{RegisteredClaims: jwt.RegisteredClaims{Subject: signed}}, nil
+}
+
+func newServer() (*Server, *clocktesting.FakePassiveClock) {
+	clock := clocktesting.NewFakePassiveClock(now)
+	return New(subjects{}, clock), clock
+}
+
+func post(s *Server, authorization, body string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(http.MethodPost, "/reports", strings.NewReader(body))
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	response := httptest.NewRecorder()
+	s.ServeHTTP(response, request)
+	return response
+}
+
+func TestLatestIsTheNewest(t *testing.T) {
+	s, clock := newServer()
+	if _, ok := s.Latest(debian); ok {
+		t.Error("known before its first report")
+	}
+	for transferred := range 3 {
+		body := fmt.Sprintf(`{"transferredBytes":%d,"totalBytes":10,"bytesPerSecond":5,"averageBytesPerSecond":4}`, transferred)
+		if w := post(s, "Bearer VirtualImage/team/debian/1", body); w.Code != http.StatusNoContent {
+			t.Fatalf("status %d: %s", w.Code, w.Body)
+		}
+		clock.SetTime(now.Add(time.Second))
+	}
+	latest, ok := s.Latest(debian)
+	if !ok || latest.TransferredBytes != 2 || latest.TotalBytes != 10 || latest.BytesPerSecond != 5 || latest.AverageBytesPerSecond != 4 || !latest.At.Equal(now.Add(time.Second)) {
+		t.Errorf("got %+v, %t", latest, ok)
+	}
+	for _, other := range []token.Subject{
+		{Kind: "VirtualImage", Namespace: "team", Name: "debian", UID: "2"},
+		{Kind: "VirtualDisk", Namespace: "team", Name: "debian", UID: "1"},
+		{Kind: "VirtualImage", Namespace: "other", Name: "debian", UID: "1"},
+	} {
+		if _, ok := s.Latest(other); ok {
+			t.Errorf("%s has another's progress", other)
+		}
+	}
+	s.Forget(debian)
+	if _, ok := s.Latest(debian); ok {
+		t.Error("known after it was forgotten")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	const good = `{"transferredBytes":1}`
+	for _, tc := range []struct {
+		title, authorization, body string
+		want                       int
+	}{
+		{"good", "Bearer VirtualImage/team/debian/1", good, 204},
+		{"good, lower case", "bearer VirtualImage/team/debian/1", good, 204},
+		{"cluster kind", "Bearer ClusterVirtualImage//debian/1", good, 204},
+		{"fields of a later version", "Bearer VirtualImage/team/debian/1", `{"transferredBytes":1,"later":true}`, 204},
+		{"no token", "", good, 401},
+		{"forged token", "Bearer forged", good, 401},
+		{"empty token", "Bearer ", good, 401},
+		{"Basic", "Basic aW1wb3J0ZXI6Zm9yZ2Vk", good, 401},
+		{"token of nobody's import", "Bearer virtualization-controller", good, 401},
+		{"no body", "Bearer VirtualImage/team/debian/1", "", 400},
+		{"no JSON", "Bearer VirtualImage/team/debian/1", "50%", 400},
+		{"text for a number", "Bearer VirtualImage/team/debian/1", `{"transferredBytes":"1"}`, 400},
+		{"negative number", "Bearer VirtualImage/team/debian/1", `{"transferredBytes":-1}`, 400},
+		{"number beyond bounds", "Bearer VirtualImage/team/debian/1", `{"transferredBytes":1e30}`, 400},
+		{"huge body", "Bearer VirtualImage/team/debian/1", `{"padding":"` + strings.Repeat("x", 1<<20) + `"}`, 400},
+	} {
+		t.Run(tc.title, func(t *testing.T) {
+			s, _ := newServer()
+			events := s.Events("VirtualImage")
+			w := post(s, tc.authorization, tc.body)
+			if w.Code != tc.want {
+				t.Errorf("status %d, want %d", w.Code, tc.want)
+			}
+			if tc.want != 204 && (len(s.reports) != 0 || len(events) != 0) {
+				t.Error("a refused report had an effect")
+			}
+			if challenged := w.Header().Get("WWW-Authenticate") != ""; challenged != (tc.want == 401) {
+				t.Errorf("challenge: %t", challenged)
+			}
+		})
+	}
+}
+
+func TestOnlyPosts(t *testing.T) {
+	s, _ := newServer()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/reports", nil))
+	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST" {
+		t.Errorf("status %d, %v", w.Code, w.Header())
+	}
+}
+
+func TestEventsGoToTheirKind(t *testing.T) {
+	s, _ := newServer()
+	images, disks := s.Events("VirtualImage"), s.Events("VirtualDisk")
+	post(s, "Bearer VirtualImage/team/debian/1", `{}`)
+	post(s, "Bearer ClusterVirtualImage//debian/1", `{}`)
+	if len(images) != 1 || len(disks) != 0 {
+		t.Fatalf("%d events of images, %d of disks", len(images), len(disks))
+	}
+	got := (<-images).Object
+	if got.GetNamespace() != "team" || got.GetName() != "debian" || got.GetUID() != "1" || got.GetObjectKind().GroupVersionKind().Kind != "VirtualImage" {
+		t.Errorf("event about %+v", got)
+	}
+	if s.Events("VirtualImage") != images {
+		t.Error("a kind has two channels")
+	}
+}
+
+// A controller that does not read, for example because another replica leads,
+// must not block the importers.
+func TestUnreadEventsAreDropped(t *testing.T) {
+	s, _ := newServer()
+	events := s.Events("VirtualImage")
+	for range 1500 {
+		if w := post(s, "Bearer VirtualImage/team/debian/1", `{}`); w.Code != http.StatusNoContent {
+			t.Fatalf("status %d", w.Code)
+		}
+	}
+	if len(events) != 1024 {
+		t.Errorf("%d events wait", len(events))
+	}
+}
+
+func TestOldReportsExpire(t *testing.T) {
+	s, clock := newServer()
+	post(s, "Bearer VirtualImage/team/debian/1", `{}`)
+	clock.SetTime(now.Add(10 * time.Minute))
+	if _, ok := s.Latest(debian); !ok {
+		t.Error("forgotten after ten minutes")
+	}
+	clock.SetTime(now.Add(10*time.Minute + time.Second))
+	if _, ok := s.Latest(debian); ok {
+		t.Error("known after more than ten minutes")
+	}
+	post(s, "Bearer VirtualImage/team/other/1", `{}`)
+	if len(s.reports) != 1 {
+		t.Errorf("%d reports are kept", len(s.reports))
+	}
+}
