@@ -122,6 +122,10 @@ func NewVerifier(publicKeyPEM []byte, clock clock.PassiveClock) (*Verifier, erro
 	if key.Curve != elliptic.P256() {
 		return nil, fmt.Errorf("the token verification key is on curve %s: only P-256 is supported", key.Params().Name)
 	}
+	return newVerifier(key, clock), nil
+}
+
+func newVerifier(key *ecdsa.PublicKey, clock clock.PassiveClock) *Verifier {
 	parser := jwt.NewParser(
 		// Naming the method closes the door to `none` and to HMAC keyed with the public key.
 		jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}),
@@ -130,7 +134,7 @@ func NewVerifier(publicKeyPEM []byte, clock clock.PassiveClock) (*Verifier, erro
 		jwt.WithExpirationRequired(),
 		jwt.WithTimeFunc(clock.Now),
 	)
-	return &Verifier{key: key, parser: parser}, nil
+	return &Verifier{key: key, parser: parser}
 }
 
 // Verify checks signature, issuer, audience and expiry and returns the claims.
@@ -145,3 +149,7 @@ func (v *Verifier) Verify(token string) (*Claims, error) {
 	}
 	return claims, nil
 }
+
+// Verifier accepts what the issuer signs. The controller has only the private
+// key and still has to check the tokens that come back to it.
+func (i *Issuer) Verifier() *Verifier { return newVerifier(&i.key.PublicKey, i.clock) }

@@ -51,7 +51,7 @@ func newIssuer(t *testing.T, private []byte, clock clock.PassiveClock) *Issuer {
 	return issuer
 }
 
-func newVerifier(t *testing.T, public []byte, clock clock.PassiveClock) *Verifier {
+func verifierOf(t *testing.T, public []byte, clock clock.PassiveClock) *Verifier {
 	t.Helper()
 	verifier, err := NewVerifier(public, clock)
 	if err != nil {
@@ -67,7 +67,7 @@ func TestIssueAndVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims, err := newVerifier(t, public, clock).Verify(signed)
+	claims, err := verifierOf(t, public, clock).Verify(signed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +94,25 @@ func TestIssueAcceptsPKCS8Key(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newVerifier(t, public, clock).Verify(signed); err != nil {
+	if _, err := verifierOf(t, public, clock).Verify(signed); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestIssuerVerifiesItsOwnTokens(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(now)
+	_, private, _ := keyPair(t, elliptic.P256())
+	_, foreign, _ := keyPair(t, elliptic.P256())
+	issuer := newIssuer(t, private, clock)
+	signed, err := issuer.Issue(subject, nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := issuer.Verifier().Verify(signed); err != nil {
+		t.Errorf("own token: %v", err)
+	}
+	if _, err := newIssuer(t, foreign, clock).Verifier().Verify(signed); err == nil {
+		t.Error("a foreign token is accepted")
 	}
 }
 
@@ -178,7 +195,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"no subject", sign(es, key, with("sub", nil)), false},
 	} {
 		t.Run(tc.title, func(t *testing.T) {
-			_, err := newVerifier(t, public, clocktesting.NewFakePassiveClock(now)).Verify(tc.token)
+			_, err := verifierOf(t, public, clocktesting.NewFakePassiveClock(now)).Verify(tc.token)
 			if (err == nil) != tc.accepted {
 				t.Errorf("accepted: %t, want %t (%v)", err == nil, tc.accepted, err)
 			}
