@@ -1,0 +1,206 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualdisk
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/clock"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+)
+
+// ControllerName is the name of the controller in logs, metrics and events.
+const ControllerName = "virtualdisk"
+
+// Options configure the controller.
+type Options struct {
+	Issuer Issuer
+	Clock  clock.PassiveClock
+	// Filler makes and fills volumes; nil means CDI's DataVolumes with CABundle.
+	Filler Filler
+	// CABundle holds the module's CA certificates in PEM.
+	CABundle []byte
+	// DefaultStorageClass and AllowedStorageClasses come from the module's settings.
+	DefaultStorageClass   string
+	AllowedStorageClasses []string
+	// Concurrency is how many disks are reconciled at once; 0 means 4.
+	Concurrency int
+}
+
+const defaultConcurrency = 4
+
+// Indexes by which an event on something else finds the disks that it is about. The
+// prefix keeps them apart from the indexes of other controllers on the same kinds.
+const (
+	indexMachineDisks = "virtualdisk.machine.disks"
+	indexSource       = "virtualdisk.source"
+	indexPending      = "virtualdisk.pending"
+	indexClaim        = "virtualdisk.claim"
+)
+
+// Setup registers the controller.
+func Setup(mgr ctrl.Manager, options Options) error {
+	if options.Filler == nil {
+		options.Filler = DataVolumes{CABundle: options.CABundle}
+	}
+	if options.Concurrency == 0 {
+		options.Concurrency = defaultConcurrency
+	}
+	if err := setupIndexes(mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	reconciler := &Reconciler{
+		Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
+		Filler:   options.Filler, Issuer: options.Issuer, Clock: options.Clock,
+		DefaultStorageClass: options.DefaultStorageClass, AllowedStorageClasses: options.AllowedStorageClasses,
+	}
+	mapper := &mapper{reader: mgr.GetClient()}
+	blueprint := ctrl.NewControllerManagedBy(mgr).
+		Named(ControllerName).
+		For(&v1alpha2.VirtualDisk{}).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(mapper.claim)).
+		Watches(&v1alpha2.VirtualImage{}, handler.EnqueueRequestsFromMapFunc(mapper.image)).
+		Watches(&v1alpha2.ClusterVirtualImage{}, handler.EnqueueRequestsFromMapFunc(mapper.image)).
+		Watches(&v1alpha2.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(mapper.machine)).
+		Watches(&storagev1.StorageClass{}, handler.EnqueueRequestsFromMapFunc(mapper.storage)).
+		Watches(&cdiv1.StorageProfile{}, handler.EnqueueRequestsFromMapFunc(mapper.storage)).
+		Watches(&cdiv1.CDIConfig{}, handler.EnqueueRequestsFromMapFunc(mapper.storage)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
+	for _, kind := range options.Filler.Kinds() {
+		blueprint.Owns(kind)
+	}
+	if err := blueprint.Complete(reconciler); err != nil {
+		return fmt.Errorf("setting up the controller %s: %w", ControllerName, err)
+	}
+	return nil
+}
+
+func setupIndexes(indexer client.FieldIndexer) error {
+	ctx := context.Background()
+	for _, index := range []struct {
+		object client.Object
+		field  string
+		values client.IndexerFunc
+	}{
+		{&v1alpha2.VirtualMachine{}, indexMachineDisks, diskNamesOf},
+		{&v1alpha2.VirtualDisk{}, indexSource, sourceOf},
+		{&v1alpha2.VirtualDisk{}, indexPending, isPending},
+		{&v1alpha2.VirtualDisk{}, indexClaim, claimOf},
+	} {
+		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
+			return fmt.Errorf("indexing %T by %s: %w", index.object, index.field, err)
+		}
+	}
+	return nil
+}
+
+// diskNamesOf lists the disks that a machine names, in its spec or plugged in later.
+func diskNamesOf(object client.Object) []string {
+	machine, ok := object.(*v1alpha2.VirtualMachine)
+	if !ok {
+		return nil
+	}
+	seen := map[string]bool{}
+	var out []string
+	add := func(kind v1alpha2.BlockDeviceKind, name string) {
+		if kind == v1alpha2.BlockDeviceVirtualDisk && !seen[name] {
+			seen[name] = true
+			out = append(out, name)
+		}
+	}
+	for _, ref := range machine.Spec.BlockDeviceRefs {
+		add(ref.Kind, ref.Name)
+	}
+	for _, ref := range machine.Status.BlockDeviceRefs {
+		add(ref.Kind, ref.Name)
+	}
+	return out
+}
+
+// sourceOf is the image that a disk is made from, as kind/name.
+func sourceOf(object client.Object) []string {
+	disk, ok := object.(*v1alpha2.VirtualDisk)
+	if !ok || disk.Spec.DataSource == nil || disk.Spec.DataSource.ObjectRef == nil {
+		return nil
+	}
+	return []string{disk.Spec.DataSource.ObjectRef.Kind + "/" + disk.Spec.DataSource.ObjectRef.Name}
+}
+
+// isPending marks the disks that a change of the storage may be news for: those that
+// are not made yet, and those that could not grow.
+func isPending(object client.Object) []string {
+	disk, ok := object.(*v1alpha2.VirtualDisk)
+	if !ok {
+		return nil
+	}
+	resizing := meta.FindStatusCondition(disk.Status.Conditions, v1alpha2.ConditionResizing)
+	if disk.Status.Phase == v1alpha2.DiskReady && (resizing == nil || resizing.Reason != v1alpha2.ReasonResizingNotAvailable) {
+		return nil
+	}
+	return []string{"true"}
+}
+
+func claimOf(object client.Object) []string {
+	return []string{Disk{UID: object.GetUID()}.ClaimName()}
+}
+
+// mapper finds the disks that an event is about.
+type mapper struct{ reader client.Reader }
+
+// claim goes by the name, which holds the disk's uid: the owners of a claim change,
+// and may be gone before it is.
+func (m *mapper) claim(ctx context.Context, claim client.Object) []reconcile.Request {
+	if !strings.HasPrefix(claim.GetName(), claimPrefix) {
+		return nil
+	}
+	return m.list(ctx, client.InNamespace(claim.GetNamespace()), client.MatchingFields{indexClaim: claim.GetName()})
+}
+
+func (m *mapper) image(ctx context.Context, image client.Object) []reconcile.Request {
+	kind := v1alpha2.ClusterVirtualImageKind
+	options := []client.ListOption{}
+	if namespace := image.GetNamespace(); namespace != "" {
+		kind = v1alpha2.VirtualImageKind
+		options = append(options, client.InNamespace(namespace))
+	}
+	return m.list(ctx, append(options, client.MatchingFields{indexSource: kind + "/" + image.GetName()})...)
+}
+
+func (m *mapper) machine(_ context.Context, machine client.Object) []reconcile.Request {
+	var out []reconcile.Request
+	for _, name := range diskNamesOf(machine) {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: machine.GetNamespace(), Name: name}})
+	}
+	return out
+}
+
+func (m *mapper) storage(ctx context.Context, _ client.Object) []reconcile.Request {
+	return m.list(ctx, client.MatchingFields{indexPending: "true"})
+}
+
+func (m *mapper) list(ctx context.Context, options ...client.ListOption) []reconcile.Request {
+	disks := &v1alpha2.VirtualDiskList{}
+	if err := m.reader.List(ctx, disks, options...); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing the disks that an event is about")
+		return nil
+	}
+	var out []reconcile.Request
+	for i := range disks.Items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&disks.Items[i])})
+	}
+	return out
+}
