@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 )
 
+//go:generate ../generate.sh
+
 // twinPrefix keeps the twins apart from the resources; Deckhouse skips files that begin with it when it installs CRDs.
 const twinPrefix = "doc-ru-"
 
