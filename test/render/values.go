@@ -70,7 +70,7 @@ func globalValues() map[string]any {
 func internalValues() map[string]any {
 	certificate := map[string]any{"ca": "CA PEM\n", "crt": "CERTIFICATE PEM\n", "key": "KEY PEM\n"}
 	return map[string]any{
-		"rootCA":     map[string]any{"crt": "CA PEM\n", "key": "CA KEY PEM\n"},
+		"rootCA":     map[string]any{"crt": "Q0EgUEVNCg==", "key": "Q0EgS0VZIFBFTQo="},
 		"controller": map[string]any{"cert": certificate},
 		"apiserver":  map[string]any{"cert": certificate},
 		"dvcr": map[string]any{

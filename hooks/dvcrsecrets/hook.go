@@ -1,0 +1,78 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dvcrsecrets keeps the key pair that signs access to the module's registry, and the registry's HTTP secret.
+package dvcrsecrets
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/deckhouse/module-sdk/pkg"
+	objectpatch "github.com/deckhouse/module-sdk/pkg/object-patch"
+	"github.com/deckhouse/module-sdk/pkg/registry"
+
+	"github.com/deckhouse/virtualization/hooks/settings"
+)
+
+const snapshot = "secrets"
+
+// Config subscribes to the Secret in which Helm keeps what was made here.
+var Config = &pkg.HookConfig{
+	Queue:        settings.Queue,
+	OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderDerived},
+	Kubernetes: []pkg.KubernetesConfig{{
+		Name:                         snapshot,
+		APIVersion:                   "v1",
+		Kind:                         "Secret",
+		NamespaceSelector:            settings.InNamespace(),
+		NameSelector:                 settings.Named("dvcr-secrets"),
+		JqFilter:                     `{"privateKey": .data.tokenPrivateKey, "httpSecret": .data.httpSecret}`,
+		ExecuteHookOnEvents:          settings.No(),
+		ExecuteHookOnSynchronization: settings.No(),
+	}},
+}
+
+var _ = registry.RegisterFunc(Config, Handle)
+
+// material is what has to stay the same for as long as the registry lives.
+// The public key is not part of it: it follows from the private one, so the two can never differ.
+type material struct {
+	PrivateKey []byte `json:"privateKey"`
+	HTTPSecret []byte `json:"httpSecret"`
+}
+
+// Handle puts the stored secrets into the values and makes those that are missing or broken.
+func Handle(_ context.Context, input *pkg.HookInput) error {
+	stored, err := objectpatch.UnmarshalToStruct[material](input.Snapshots, snapshot)
+	if err != nil {
+		return fmt.Errorf("read Secret dvcr-secrets: %w", err)
+	}
+	// Helm may not have stored yet what an earlier run made.
+	known := append(stored, material{
+		PrivateKey: []byte(input.Values.Get(settings.DVCRTokenPrivateKey).String()),
+		HTTPSecret: []byte(input.Values.Get(settings.DVCRHTTPSecret).String()),
+	})
+
+	pair, err := keyPair(known)
+	if err != nil {
+		return err
+	}
+	input.Values.Set(settings.DVCRTokenPrivateKey, pair.private)
+	input.Values.Set(settings.DVCRTokenPublicKey, pair.public)
+	input.Values.Set(settings.DVCRHTTPSecret, httpSecret(known))
+	return nil
+}
+
+func httpSecret(known []material) string {
+	for _, candidate := range known {
+		if len(candidate.HTTPSecret) > 0 {
+			return string(candidate.HTTPSecret)
+		}
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // Read of crypto/rand never fails: it ends the program instead.
+	return hex.EncodeToString(secret)
+}

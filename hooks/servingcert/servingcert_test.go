@@ -1,0 +1,197 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package servingcert_test
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/deckhouse/module-sdk/pkg/certificate"
+
+	"github.com/deckhouse/virtualization/hooks/hooktest"
+	"github.com/deckhouse/virtualization/hooks/moduleca"
+	"github.com/deckhouse/virtualization/hooks/servingcert"
+	"github.com/deckhouse/virtualization/hooks/tlsapi"
+	"github.com/deckhouse/virtualization/hooks/tlscontroller"
+	"github.com/deckhouse/virtualization/hooks/tlsdvcr"
+)
+
+type issued struct {
+	CA  string `json:"ca"`
+	Crt string `json:"crt"`
+	Key string `json:"key"`
+}
+
+// newAuthority is an authority as the hook moduleca makes it.
+func newAuthority(t *testing.T) certificate.Authority {
+	t.Helper()
+	run := hooktest.Run{Config: moduleca.Config, Values: "{virtualization: {internal: {}}}"}
+	var made certificate.Authority
+	run.Handle(t, moduleca.Handle).Decode("virtualization.internal.rootCA", &made)
+	return made
+}
+
+func values(authority certificate.Authority, dvcr string) string {
+	return fmt.Sprintf(`
+global: {discovery: {clusterDomain: example.internal}}
+virtualization: {internal: {rootCA: {crt: %s, key: %s}, dvcr: %s}}
+`, base64.StdEncoding.EncodeToString(authority.Cert), base64.StdEncoding.EncodeToString(authority.Key), dvcr)
+}
+
+func stored(name string, cert issued) string {
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: Secret
+metadata: {name: %s, namespace: d8-virtualization}
+data: {ca.crt: %s, tls.crt: %s, tls.key: %s}
+`, name, encode([]byte(cert.CA)), encode([]byte(cert.Crt)), encode([]byte(cert.Key)))
+}
+
+func issue(t *testing.T, service servingcert.Service, values string, objects ...string) issued {
+	t.Helper()
+	run := hooktest.Run{Config: service.Config(), Values: values, Objects: objects}
+	var cert issued
+	run.Handle(t, service.Handle()).Decode(service.ValuesPath, &cert)
+	return cert
+}
+
+func TestCertificates(t *testing.T) {
+	authority := newAuthority(t)
+	tests := []struct {
+		name      string
+		service   servingcert.Service
+		path      string
+		names     []string
+		addresses []string
+	}{
+		{
+			name: "controller", service: tlscontroller.Service, path: "virtualization.internal.controller.cert",
+			names: []string{
+				"virtualization-controller",
+				"virtualization-controller.d8-virtualization",
+				"virtualization-controller.d8-virtualization.svc",
+				"virtualization-controller.d8-virtualization.svc.example.internal",
+			},
+		},
+		{
+			name: "api", service: tlsapi.Service, path: "virtualization.internal.apiserver.cert",
+			names: []string{
+				"virtualization-api",
+				"virtualization-api.d8-virtualization",
+				"virtualization-api.d8-virtualization.svc",
+				"virtualization-api.d8-virtualization.svc.example.internal",
+			},
+		},
+		{
+			name: "dvcr", service: tlsdvcr.Service, path: "virtualization.internal.dvcr.cert",
+			names: []string{
+				"dvcr",
+				"dvcr.d8-virtualization",
+				"dvcr.d8-virtualization.svc",
+				"dvcr.d8-virtualization.svc.example.internal",
+				"localhost",
+			},
+			addresses: []string{"127.0.0.1", "10.96.0.77"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if test.service.ValuesPath != test.path {
+				t.Errorf("path = %s, want %s", test.service.ValuesPath, test.path)
+			}
+			cert := issue(t, test.service, values(authority, "{serviceIP: 10.96.0.77}"))
+			verify(t, cert, authority, test.names, test.addresses)
+		})
+	}
+}
+
+func verify(t *testing.T, cert issued, authority certificate.Authority, names, addresses []string) {
+	t.Helper()
+	if cert.CA != string(authority.Cert) {
+		t.Error("the certificate was not signed by the module's authority")
+	}
+	parsed, err := certificate.ParseCertificate([]byte(cert.Crt))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(cert.CA))
+	for _, name := range slices.Concat(names, addresses) {
+		options := x509.VerifyOptions{Roots: pool, DNSName: name, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		if _, err := parsed.Verify(options); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := len(parsed.DNSNames); got != len(names) {
+		t.Errorf("names = %v, want %v", parsed.DNSNames, names)
+	}
+	if got := len(parsed.IPAddresses); got != len(addresses) {
+		t.Errorf("addresses = %v, want %v", parsed.IPAddresses, addresses)
+	}
+}
+
+func TestCertificateIsKept(t *testing.T) {
+	authority := newAuthority(t)
+	with := values(authority, "{serviceIP: 10.96.0.77}")
+	cert := issue(t, tlsdvcr.Service, with)
+
+	if again := issue(t, tlsdvcr.Service, with, stored("dvcr-tls", cert)); again != cert {
+		t.Error("a valid certificate was replaced")
+	}
+}
+
+func TestCertificateIsReplaced(t *testing.T) {
+	authority := newAuthority(t)
+	cert := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"))
+	tests := []struct {
+		name   string
+		values string
+	}{
+		{name: "another address", values: values(authority, "{serviceIP: 10.96.0.78}")},
+		{name: "another authority", values: values(newAuthority(t), "{serviceIP: 10.96.0.77}")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if again := issue(t, tlsdvcr.Service, test.values, stored("dvcr-tls", cert)); again.Crt == cert.Crt {
+				t.Error("the certificate was kept")
+			}
+		})
+	}
+}
+
+// A hook that found no authority would make one of its own; one that waits makes none.
+func TestNothingIsIssuedTooEarly(t *testing.T) {
+	tests := []struct {
+		name    string
+		service servingcert.Service
+		values  string
+	}{
+		{name: "no authority", service: tlscontroller.Service, values: "{virtualization: {internal: {}}}"},
+		{name: "no address of the registry", service: tlsdvcr.Service, values: values(newAuthority(t), "{}")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			run := hooktest.Run{Config: test.service.Config(), Values: test.values}
+			if paths := run.Handle(t, test.service.Handle()).Paths(); len(paths) > 0 {
+				t.Errorf("set %v, want nothing", paths)
+			}
+		})
+	}
+}
+
+func TestSubscription(t *testing.T) {
+	config := tlsapi.Service.Config()
+	if config.Queue != "modules/virtualization" {
+		t.Errorf("queue = %q, want modules/virtualization", config.Queue)
+	}
+	for _, binding := range config.Kubernetes {
+		if on := binding.ExecuteHookOnSynchronization; on == nil || *on {
+			t.Errorf("%s runs at synchronization, before the authority is known", binding.Name)
+		}
+	}
+}

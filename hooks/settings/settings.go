@@ -1,0 +1,70 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package settings holds the names on which the hooks and the chart agree.
+package settings
+
+import (
+	"time"
+
+	"github.com/deckhouse/module-sdk/pkg"
+)
+
+const (
+	// Namespace is where everything of the module lives.
+	Namespace = "d8-virtualization"
+	// Queue is of the module's own, so that its hooks never hold up those of other modules.
+	Queue = "modules/virtualization"
+)
+
+// Paths of the internal values.
+const (
+	// RootCA holds the certificate (crt) and key of the module's authority, both as base64 of PEM:
+	// that is how the certificate hooks of module-sdk keep a common authority.
+	RootCA = "virtualization.internal.rootCA"
+	// ControllerCertificate and its siblings hold ca, crt and key as plain PEM.
+	ControllerCertificate = "virtualization.internal.controller.cert"
+	APICertificate        = "virtualization.internal.apiserver.cert"
+	DVCRCertificate       = "virtualization.internal.dvcr.cert"
+	// DVCRServiceIP is the ClusterIP of the registry's Service.
+	DVCRServiceIP = "virtualization.internal.dvcr.serviceIP"
+	// DVCRTokenPrivateKey and DVCRTokenPublicKey are the pair that signs and verifies access tokens, as PEM.
+	DVCRTokenPrivateKey = "virtualization.internal.dvcr.tokenPrivateKey"
+	DVCRTokenPublicKey  = "virtualization.internal.dvcr.tokenPublicKey"
+	// DVCRHTTPSecret protects the state of unfinished uploads.
+	DVCRHTTPSecret = "virtualization.internal.dvcr.httpSecret"
+	// DefaultClassCreated says that the default machine class was made once.
+	DefaultClassCreated = "virtualization.internal.moduleState.defaultClassCreated"
+)
+
+// Lifetimes of certificates. The authority outlives everything it signs, so a renewal of a
+// certificate hardly ever means a renewal of the trust in it.
+const (
+	AuthorityLifetime     = 10 * 365 * 24 * time.Hour
+	AuthorityRenewBefore  = 180 * 24 * time.Hour
+	CertificateLifetime   = 365 * 24 * time.Hour
+	CertificateRenewAhead = 30 * 24 * time.Hour
+)
+
+// Order of the hooks that run before Helm: each may rely on the values of those before it.
+const (
+	OrderFirst      uint = 1
+	OrderDiscovered uint = 2
+	OrderDerived    uint = 5
+)
+
+// InNamespace selects objects of the module's namespace.
+func InNamespace() *pkg.NamespaceSelector {
+	return &pkg.NamespaceSelector{NameSelector: Named(Namespace)}
+}
+
+// Named selects objects by name.
+func Named(names ...string) *pkg.NameSelector {
+	return &pkg.NameSelector{MatchNames: names}
+}
+
+// No is for the options of a subscription that are on unless said otherwise.
+func No() *bool {
+	no := false
+	return &no
+}
