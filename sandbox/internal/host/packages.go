@@ -34,16 +34,31 @@ func CheckRoot() error {
 // EnsurePackages installs what is missing and says so.
 func EnsurePackages(ctx context.Context, say func(format string, args ...any)) error {
 	missing := missingPackages(Packages, exists)
+	if len(missing) > 0 || !knowsMirrors(ctx) {
+		say("asking this machine's Debian mirrors what they have")
+		if err := aptGet(ctx, "update"); err != nil {
+			return err
+		}
+	}
 	if len(missing) == 0 {
 		return nil
 	}
 	say("installing on this machine: %s", strings.Join(missing, " "))
-	for _, args := range [][]string{{"update"}, append([]string{"install", "--yes", "--no-install-recommends"}, missing...)} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s: %w: install %s by hand: %s", args[0], err, strings.Join(missing, " "), lastLine(out))
-		}
+	return aptGet(ctx, append([]string{"install", "--yes", "--no-install-recommends"}, missing...)...)
+}
+
+// knowsMirrors says whether apt has the lists of its mirrors. A fresh image of
+// Debian often comes without, and then apt cannot even say which they are.
+func knowsMirrors(ctx context.Context) bool {
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").Output()
+	return err == nil && len(strings.TrimSpace(string(out))) > 0
+}
+
+func aptGet(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get %s: %w: run it by hand to see more: %s", strings.Join(args, " "), err, lastLine(out))
 	}
 	return nil
 }
