@@ -170,7 +170,7 @@ func TestParsePercent(t *testing.T) {
 
 func TestSubject(t *testing.T) {
 	image := testImage()
-	if got := image.Subject(); got != "VirtualImage/team/debian/"+testUID {
+	if got := image.Subject().String(); got != "VirtualImage/team/debian/"+testUID {
 		t.Errorf("subject: %q", got)
 	}
 }

@@ -20,9 +20,9 @@ import (
 // Options configure the controller of one kind.
 type Options struct {
 	Dependencies
-	// Reports delivers an object of the kind, with namespace and name, for each
-	// report that an importer has posted.
-	Reports <-chan event.GenericEvent
+	// Wake delivers an object with namespace and name for each report that an
+	// importer of the kind has posted.
+	Wake <-chan event.GenericEvent
 	// Concurrency is how many images are reconciled at once; 0 means 4.
 	Concurrency int
 }
@@ -48,8 +48,8 @@ func Setup[T client.Object](mgr ctrl.Manager, name string, options Options, adap
 		// of the cluster. The Pod tells all that has to be known about it.
 		Owns(&corev1.Pod{}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
-	if options.Reports != nil {
-		blueprint.WatchesRawSource(source.Channel(options.Reports, &handler.EnqueueRequestForObject{}))
+	if options.Wake != nil {
+		blueprint.WatchesRawSource(source.Channel(options.Wake, &handler.EnqueueRequestForObject{}))
 	}
 	if err := blueprint.Complete(reconciler); err != nil {
 		return fmt.Errorf("setting up the controller %s: %w", name, err)

@@ -101,7 +101,7 @@ func (d *draft) progressBefore() int {
 
 // movesSince tells whether the attempt that started then has moved any bytes.
 func (d *draft) movesSince(startedAt time.Time) bool {
-	return d.Progress != nil && d.Progress.ReceivedAt.After(startedAt) && d.Progress.TransferredBytes > 0
+	return d.Progress != nil && d.Progress.At.After(startedAt) && d.Progress.TransferredBytes > 0
 }
 
 // keepSecret renews the token of an importer that still needs it. The Pod says

@@ -14,6 +14,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -79,8 +80,8 @@ func withReady(o *Observed) {
 	}
 }
 
-func withProgress(progress report.Progress, receivedAt time.Time) func(*Observed) {
-	return func(o *Observed) { o.Progress = &Progress{Progress: progress, ReceivedAt: receivedAt} }
+func withProgress(progress report.Progress, at time.Time) func(*Observed) {
+	return func(o *Observed) { o.Progress = &reportserver.Report{Progress: progress, At: at} }
 }
 
 func container(phase corev1.PodPhase, restarts int32, state, last corev1.ContainerState) func(*corev1.Pod) {

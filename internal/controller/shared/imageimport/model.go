@@ -16,7 +16,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
-	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 // Image is what the decision needs to know of a VirtualImage or a
@@ -81,7 +81,7 @@ type Observed struct {
 	// Pod is the importer's, or nil.
 	Pod *corev1.Pod
 	// Progress is the importer's newest report, or nil.
-	Progress *Progress
+	Progress *reportserver.Report
 	// Credential is a fresh one, for a Secret that has to be written. What is in the
 	// Secret is never read: the controller needs no right to do so.
 	Credential Credential
@@ -91,15 +91,9 @@ type Observed struct {
 	Refusal *shared.Refusal
 }
 
-// Progress is a report of the importer and the time it came.
-type Progress struct {
-	report.Progress
-	ReceivedAt time.Time
-}
-
 // Subject is whom the importer's token is issued for; progress comes in under it.
-func (i Image) Subject() string {
-	return token.Subject{Kind: i.Kind, Namespace: i.Namespace, Name: i.Name, UID: string(i.UID)}.String()
+func (i Image) Subject() token.Subject {
+	return token.Subject{Kind: i.Kind, Namespace: i.Namespace, Name: i.Name, UID: string(i.UID)}
 }
 
 // Repository is where the image lives in the registry.

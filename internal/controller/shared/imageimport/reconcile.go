@@ -17,7 +17,7 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
-	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 // Adapter is what a kind has to say about itself. T is the kind, as a pointer.
@@ -35,16 +35,14 @@ type Adapter[T client.Object] struct {
 
 // Registry is what the controller does in DVCR itself.
 type Registry interface {
-	// Delete removes an image; one that is not there is no error.
-	Delete(ctx context.Context, repository, tag string) error
+	// Delete removes the image; one that is not there is no error.
+	Delete(ctx context.Context, reference string) error
 }
 
-// ProgressStore holds the newest report of each importer.
-type ProgressStore interface {
-	// Latest returns the newest progress of the subject and when it came.
-	Latest(subject string) (progress report.Progress, receivedAt time.Time, ok bool)
-	// Forget drops what is known of the subject.
-	Forget(subject string)
+// Reports holds the newest report of each importer.
+type Reports interface {
+	Latest(subject token.Subject) (reportserver.Report, bool)
+	Forget(subject token.Subject)
 }
 
 // Issuer signs credentials.
@@ -57,7 +55,7 @@ type Dependencies struct {
 	Settings Settings
 	Issuer   Issuer
 	Registry Registry
-	Progress ProgressStore
+	Reports  Reports
 	Clock    clock.PassiveClock
 }
 
@@ -113,8 +111,8 @@ func (r *Reconciler[T]) observe(ctx context.Context, object T) (observation[T], 
 	case client.IgnoreNotFound(err) != nil:
 		return o, fmt.Errorf("reading the importer Pod %s: %w", key, err)
 	}
-	if progress, at, ok := r.Progress.Latest(image.Subject()); ok {
-		o.Progress = &Progress{Progress: progress, ReceivedAt: at}
+	if newest, ok := r.Reports.Latest(image.Subject()); ok {
+		o.Progress = &newest
 	}
 	if failure, ok := r.cleanups.Load(image.UID); ok {
 		o.CleanupFailure = failure.(string)
@@ -146,7 +144,7 @@ func (r *Reconciler[T]) image(object T) Image {
 // and nothing else.
 func (r *Reconciler[T]) credential(image Image, now time.Time) (Credential, error) {
 	access := []token.Access{token.Repository(image.Repository(), token.ActionPull, token.ActionPush)}
-	signed, err := r.Issuer.Issue(image.Subject(), access, CredentialTTL)
+	signed, err := r.Issuer.Issue(image.Subject().String(), access, CredentialTTL)
 	if err != nil {
 		return Credential{}, fmt.Errorf("issuing the importer's token: %w", err)
 	}
@@ -169,13 +167,13 @@ func (r *Reconciler[T]) plan(o observation[T]) shared.Plan[T] {
 		})
 	}
 	if decision.Status.isReady() || decision.Finalizer == shared.FinalizerRemove {
-		r.Progress.Forget(o.Image.Subject())
+		r.Reports.Forget(o.Image.Subject())
 	}
 	return plan
 }
 
 func (r *Reconciler[T]) emptyRegistry(ctx context.Context, image Image) error {
-	err := r.Registry.Delete(ctx, image.Repository(), string(image.UID))
+	err := r.Registry.Delete(ctx, image.Reference(r.Settings.RegistryAddress))
 	if err != nil {
 		r.cleanups.Store(image.UID, err.Error())
 		return shared.Waiting("the registry does not delete the image: "+err.Error(), cleanupRetry)
