@@ -257,6 +257,12 @@ const (
 	ReasonSuitableNodesFound ConditionReason = "SuitableNodesFound"
 	// ReasonNoSuitableNodesFound means that no node has the processor and the labels that the class asks for.
 	ReasonNoSuitableNodesFound ConditionReason = "NoSuitableNodesFound"
+	// ReasonNodeSelectorInvalid means that spec.nodeSelector or spec.cpu.discovery.nodeSelector cannot be read. The
+	// administrator corrects it.
+	ReasonNodeSelectorInvalid ConditionReason = "NodeSelectorInvalid"
+	// ReasonSizingPoliciesInvalid means that spec.sizingPolicies contradict each other or themselves. The administrator
+	// corrects them.
+	ReasonSizingPoliciesInvalid ConditionReason = "SizingPoliciesInvalid"
 	// ReasonNoCPUFeaturesEnabled means that the chosen nodes share no processor features.
 	ReasonNoCPUFeaturesEnabled ConditionReason = "NoCpuFeaturesEnabled"
 	// ReasonDiscoverySucceeded means that the shared processor features are in status.cpuFeatures.
