@@ -48,16 +48,22 @@ func startCluster(ctx context.Context, s *session) error {
 	if err := s.startHostBox(); err != nil {
 		return err
 	}
-	for _, n := range plan.Nodes {
-		s.report.Say("starting %s", n.Node.Name)
-		if err := s.startNode(ctx, n); err != nil {
-			return fmt.Errorf("start %s: %w", n.Node.Name, err)
-		}
-	}
 	if err := s.client.EnsureForward(topology.HostAPI, topology.APIServer()); err != nil {
 		return err
 	}
-	return s.waitForNodes(ctx, nodes)
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	client, err := kube.New(s.state.Kubeconfig())
+	if err != nil {
+		return err
+	}
+	for _, n := range plan.Nodes {
+		s.report.Say("starting %s", n.Node.Name)
+		if err := s.startNode(ctx, client, n); err != nil {
+			return fmt.Errorf("start %s: %w", n.Node.Name, err)
+		}
+	}
+	return s.waitForNodes(ctx, client, nodes)
 }
 
 func (s *session) plan(nodes []topology.Node) (cluster.Plan, error) {
@@ -85,7 +91,7 @@ func (s *session) runOnHost(spec process.Spec) error {
 }
 
 // startNode writes a node's configuration, starts its box and then its processes.
-func (s *session) startNode(ctx context.Context, n cluster.NodePlan) error {
+func (s *session) startNode(ctx context.Context, client *kube.Client, n cluster.NodePlan) error {
 	for _, f := range n.Files {
 		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
 			return err
@@ -97,27 +103,31 @@ func (s *session) startNode(ctx context.Context, n cluster.NodePlan) error {
 	if err := s.client.EnsureBox(n.Box); err != nil {
 		return err
 	}
-	for _, p := range n.Processes {
-		if err := s.client.EnsureProcess(n.Node.Name, p); err != nil {
+	if err := s.startProcesses(n.Node.Name, n.API); err != nil {
+		return err
+	}
+	if len(n.API) > 0 {
+		s.report.Note("waiting for the API server, see \"sandbox logs kube-apiserver\"")
+		if err := client.WaitForAPI(ctx); err != nil {
+			return err
+		}
+		s.report.Say("the API server is ready")
+	}
+	return s.startProcesses(n.Node.Name, n.Processes)
+}
+
+func (s *session) startProcesses(node string, list []process.Spec) error {
+	for _, p := range list {
+		if err := s.client.EnsureProcess(node, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// waitForNodes waits until the API server answers and every node is ready, and
-// gives the nodes the labels that they may not give themselves.
-func (s *session) waitForNodes(ctx context.Context, nodes []topology.Node) error {
-	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
-	defer cancel()
-	client, err := kube.New(s.state.Kubeconfig())
-	if err != nil {
-		return err
-	}
-	s.report.Note("waiting for the API server, see \"sandbox logs node-1/kube-apiserver\"")
-	if err := client.WaitForAPI(ctx); err != nil {
-		return err
-	}
+// waitForNodes waits until every node is ready, and gives them the labels that
+// they may not give themselves.
+func (s *session) waitForNodes(ctx context.Context, client *kube.Client, nodes []topology.Node) error {
 	for _, n := range nodes {
 		s.report.Note("waiting for %s, see \"sandbox logs %s/kubelet\"", n.Name, n.Name)
 		if err := client.WaitForNode(ctx, n.Name); err != nil {

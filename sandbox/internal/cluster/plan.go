@@ -58,7 +58,12 @@ type NodePlan struct {
 	Box  box.Spec
 	// Files are configuration files on the machine that the box shows to its
 	// processes under the same path.
-	Files     []box.File
+	Files []box.File
+	// API is the API server with its store, which has to be ready before
+	// anything else starts: the others would fail for lack of rights that it
+	// still has to set up. Only the control plane's node has it.
+	API []process.Spec
+	// Processes are all the others.
 	Processes []process.Spec
 }
 
@@ -74,11 +79,9 @@ func New(in Input) (Plan, error) {
 		if err != nil {
 			return Plan{}, fmt.Errorf("configure %s: %w", n.Name, err)
 		}
+		p := planner{in: in, node: n, files: files}
 		plan.Nodes = append(plan.Nodes, NodePlan{
-			Node:      n,
-			Box:       nodeBox(in, n),
-			Files:     files,
-			Processes: processes(in, n, files),
+			Node: n, Box: nodeBox(in, n), Files: files, API: p.api(), Processes: p.processes(),
 		})
 	}
 	return plan, nil

@@ -16,21 +16,28 @@ import (
 
 const etcdClients = "http://127.0.0.1:2379"
 
-// processes lists what runs in a node, in the order in which it is started.
-func processes(in Input, n topology.Node, files []box.File) []process.Spec {
-	p := planner{in: in, node: n, files: files}
-	var list []process.Spec
-	if n.ControlPlane {
-		list = append(list, p.etcd(), p.apiServer(), p.controllerManager(), p.scheduler())
-	}
-	return append(list, p.containerd(), p.kubelet(), p.kubeProxy())
-}
-
 // planner describes the processes of one node.
 type planner struct {
 	in    Input
 	node  topology.Node
 	files []box.File
+}
+
+// api lists the API server with its store.
+func (p planner) api() []process.Spec {
+	if !p.node.ControlPlane {
+		return nil
+	}
+	return []process.Spec{p.etcd(), p.apiServer()}
+}
+
+// processes lists what runs in the node beside the API server.
+func (p planner) processes() []process.Spec {
+	list := []process.Spec{p.containerd(), p.kubelet(), p.kubeProxy()}
+	if p.node.ControlPlane {
+		list = append(list, p.controllerManager(), p.scheduler())
+	}
+	return list
 }
 
 // spec describes a process whose revision follows the configuration files named.

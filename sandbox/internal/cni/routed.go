@@ -72,6 +72,9 @@ func addressPod(ifName string, address, gateway netip.Addr) error {
 	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: single(address)}); err != nil {
 		return fmt.Errorf("give %s to pod: %w", address, err)
 	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up in pod: %w", ifName, err)
+	}
 	index := link.Attrs().Index
 	toGateway := netlink.Route{LinkIndex: index, Dst: single(gateway), Scope: netlink.SCOPE_LINK}
 	if err := netlink.RouteAdd(&toGateway); err != nil {
