@@ -1,0 +1,90 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+// Package e2e tests the module in a running cluster, through nothing but its API:
+// the objects that users write and the client that they use. KUBECONFIG names the
+// cluster; it must have the guests of the sandbox at guestsURL.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/go-logr/logr"
+)
+
+const (
+	// guestsURL is where the sandbox serves disk images, good and bad ones.
+	guestsURL = "http://guests.sandbox.svc.cluster.local/"
+	// moduleNamespace is where the module's own workloads are.
+	moduleNamespace = "d8-virtualization"
+)
+
+var (
+	kube client.WithWatch
+	// d8v is the path of the client under test.
+	d8v string
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	log.SetLogger(logr.Discard())
+	directory, err := os.MkdirTemp("", "virtualization-e2e-")
+	if err == nil {
+		err = prepare(directory)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "preparing the end-to-end tests:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(directory)
+	os.Exit(code)
+}
+
+func prepare(directory string) error {
+	if os.Getenv("KUBECONFIG") == "" {
+		return fmt.Errorf("KUBECONFIG is not set: run these tests by 'make e2e' on a running sandbox ('make up')")
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha2.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return err
+		}
+	}
+	if kube, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+		return err
+	}
+	d8v = filepath.Join(directory, "d8v")
+	build := exec.Command("go", "build", "-o", d8v, "../../cmd/d8v")
+	build.Stderr = os.Stderr
+	return build.Run()
+}
+
+// deadline bounds one test; guests run under emulation on two cores.
+func deadline(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
