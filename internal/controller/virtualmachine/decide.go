@@ -1,0 +1,258 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	virtv1 "kubevirt.io/api/core/v1"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/kubevirt"
+)
+
+// patience is how long the first status of a machine may be held back while
+// nothing is missing but its own address claim. The claim is there in a fraction
+// of a second; saying in between that it is missing would cost a write for each
+// machine and tell nobody anything. Times of creation are whole seconds.
+const patience = 2 * time.Second
+
+// decision is a plan together with what is to be done to the engine's object
+// beside applying it.
+type decision struct {
+	shared.Plan[*v1alpha2.VirtualMachine]
+	// power is the run strategy to set on an engine object that cannot be rendered
+	// anew; empty when nothing is to be set.
+	power virtv1.VirtualMachineRunStrategy
+}
+
+func decide(o Observed) decision {
+	if o.Machine.DeletionTimestamp != nil {
+		return decideDeletion(o)
+	}
+	deps := judge(o)
+	decided := decision{Plan: shared.Plan[*v1alpha2.VirtualMachine]{
+		Finalizer: shared.FinalizerAdd, FinalizerName: v1alpha2.FinalizerVMCleanup,
+	}}
+	if o.wantsOwnClaim() && o.Claim == nil {
+		decided.Create = append(decided.Create, newClaim(o))
+	}
+	passes := deps.passes() && o.Refusal == "" && !o.isForeign()
+	if passes {
+		child, err := newEngine(o, deps)
+		switch {
+		case err != nil:
+			o.Refusal, passes = err.Error(), false
+		case o.Engine == nil || o.Engine.DeletionTimestamp == nil:
+			// One that somebody deleted is made again when it is gone.
+			decided.Apply = append(decided.Apply, child)
+		}
+	} else {
+		decided.power = strategyToSet(o)
+	}
+	if wait := timeToHold(o, deps); wait > 0 {
+		decided.RequeueAfter = wait
+		return decided
+	}
+	decided.Status = wantedStatus(o, deps, passes)
+	decided.Events = events(o.Machine, decided.Status)
+	return decided
+}
+
+// timeToHold is how long to wait before the first status is written.
+func timeToHold(o Observed, deps dependencies) time.Duration {
+	if !deps.waitsForOwnClaim || o.Machine.Status.Phase != "" {
+		return 0
+	}
+	since := o.Machine.CreationTimestamp.Time
+	if o.Claim != nil && since.Before(o.Claim.CreationTimestamp.Time) {
+		since = o.Claim.CreationTimestamp.Time
+	}
+	return max(0, since.Add(patience).Sub(o.Now))
+}
+
+// strategyToSet lets the run policy through to a machine that cannot be rendered
+// as a whole, because something that it depends on went away: switching off must
+// always work, and a running guest must follow its policy.
+func strategyToSet(o Observed) virtv1.VirtualMachineRunStrategy {
+	if o.Engine == nil || o.isForeign() || o.Engine.DeletionTimestamp != nil {
+		return ""
+	}
+	want := kubevirt.RunStrategy(o.Machine.Spec.RunPolicy)
+	have := o.Engine.Spec.RunStrategy
+	if (have != nil && *have == want) || (want != virtv1.RunStrategyHalted && !o.guestActive()) {
+		return ""
+	}
+	return want
+}
+
+// decideDeletion takes the engine's object away and lets the machine go when
+// nothing of the guest is left.
+func decideDeletion(o Observed) decision {
+	var decided decision
+	remains := remainsOf(o)
+	if len(remains) == 0 {
+		decided.Finalizer, decided.FinalizerName = shared.FinalizerRemove, v1alpha2.FinalizerVMCleanup
+		return decided
+	}
+	if o.Engine != nil && !o.isForeign() {
+		decided.Delete = append(decided.Delete, o.Engine.DeepCopy())
+	}
+	want := o.Machine.DeepCopy()
+	conditions := shared.NewConditions(want.Status.Conditions, want.Generation, o.Now)
+	message := "Waiting until these are gone: " + strings.Join(remains, ", ") + "."
+	before := want.Status.Phase
+	want.Status.ObservedGeneration = want.Generation
+	want.Status.Phase = v1alpha2.MachineTerminating
+	conditions.True(v1alpha2.ConditionTerminating, v1alpha2.ReasonCleanupPending, message)
+	conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonTerminating, message)
+	conditions.False(v1alpha2.ConditionRunning, v1alpha2.ReasonPodTerminating, "The machine is being deleted.")
+	setStats(&want.Status, before, o)
+	want.Status.Conditions = conditions.List()
+	decided.Status = want
+	decided.Events = events(o.Machine, want)
+	return decided
+}
+
+// remainsOf names what is left of the guest. A foreign namesake is none of the
+// machine's business.
+func remainsOf(o Observed) []string {
+	if o.isForeign() {
+		return nil
+	}
+	var remains []string
+	if o.Engine != nil {
+		remains = append(remains, "the engine's VirtualMachine")
+	}
+	if o.Guest != nil {
+		remains = append(remains, "the guest")
+	}
+	for i := range o.Pods {
+		remains = append(remains, "pod "+o.Pods[i].Name)
+	}
+	return remains
+}
+
+func wantedStatus(o Observed, deps dependencies, passes bool) *v1alpha2.VirtualMachine {
+	want := o.Machine.DeepCopy()
+	status := &want.Status
+	conditions := shared.NewConditions(status.Conditions, want.Generation, o.Now)
+	state := judgePower(o, passes)
+	before := status.Phase
+
+	status.ObservedGeneration = want.Generation
+	status.Phase = state.phase
+	deps.setConditions(conditions)
+	setRunning(conditions, state)
+	setAddress(status, o, deps)
+	status.BlockDeviceRefs = blockDevices(o, state.phase)
+	setGuest(status, conditions, o)
+	setConfiguration(status, conditions, o)
+	setReady(conditions, state, deps)
+	setStats(status, before, o)
+	status.Conditions = conditions.List()
+	return want
+}
+
+func setRunning(conditions *shared.Conditions, state power) {
+	status := metav1.ConditionFalse
+	if state.running {
+		status = metav1.ConditionTrue
+	}
+	conditions.Set(v1alpha2.ConditionRunning, status, state.reason, state.message)
+}
+
+// setAddress shows the address that the machine has: the guest's as long as it
+// runs, because a change of the claim waits for a restart.
+func setAddress(status *v1alpha2.VirtualMachineStatus, o Observed, deps dependencies) {
+	if running := o.guestAddress(); running != "" {
+		status.IPAddress = running
+		if running == deps.address || status.VirtualMachineIPAddressName == "" {
+			status.VirtualMachineIPAddressName = o.claimName()
+		}
+		return
+	}
+	status.IPAddress, status.VirtualMachineIPAddressName = deps.address, ""
+	if deps.address != "" {
+		status.VirtualMachineIPAddressName = o.claimName()
+	}
+}
+
+// setConfiguration tells about changes of the spec that the guest does not have.
+func setConfiguration(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, o Observed) {
+	if o.Refusal != "" {
+		conditions.False(v1alpha2.ConditionConfigurationApplied, v1alpha2.ReasonConfigurationNotApplied, o.Refusal)
+	} else {
+		conditions.Remove(v1alpha2.ConditionConfigurationApplied)
+	}
+	status.RestartAwaitingChanges = nil
+	conditions.Remove(v1alpha2.ConditionAwaitingRestartToApplyConfiguration)
+	if !showsGuest(status.Phase, o) {
+		return
+	}
+	started := kubevirt.DecodeSpec(o.Guest.Annotations)
+	if started == nil {
+		conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, v1alpha2.ReasonUnexpectedState,
+			"It cannot be told what the guest was started with: restart the machine to apply its configuration.")
+		return
+	}
+	changes, err := pendingChanges(started, &o.Machine.Spec)
+	if err != nil || len(changes) == 0 {
+		return
+	}
+	status.RestartAwaitingChanges = changes
+	var paths []string
+	for _, change := range changes {
+		paths = append(paths, change.Path)
+	}
+	conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, v1alpha2.ReasonChangesPendingRestart,
+		"These changes wait for a restart of the machine: "+strings.Join(paths, ", ")+".")
+}
+
+// setReady sums up: the machine is in the state that its policy asks for, and
+// everything that it depends on is there.
+func setReady(conditions *shared.Conditions, state power, deps dependencies) {
+	problem := deps.firstProblem()
+	switch {
+	case problem != nil && state.reason != v1alpha2.ReasonInternalVirtualMachineError:
+		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonDependenciesNotReady, problem.message)
+	case state.running:
+		conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, state.message)
+	case state.phase == v1alpha2.MachineStopped:
+		conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonStopped, state.message)
+	case state.phase == v1alpha2.MachineStarting:
+		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonStarting, state.message)
+	case state.phase == v1alpha2.MachineStopping:
+		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonStopping, state.message)
+	case state.phase == v1alpha2.MachinePause:
+		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonPaused, state.message)
+	default:
+		conditions.False(v1alpha2.ConditionReady, state.reason, state.message)
+	}
+}
+
+// events tells about each change of phase with its cause, and about each new
+// reason for which the machine is held up.
+func events(before, after *v1alpha2.VirtualMachine) []shared.Event {
+	was := meta.FindStatusCondition(before.Status.Conditions, v1alpha2.ConditionReady)
+	is := meta.FindStatusCondition(after.Status.Conditions, v1alpha2.ConditionReady)
+	samePhase := before.Status.Phase == after.Status.Phase
+	if samePhase && (is.Status == metav1.ConditionTrue || (was != nil && was.Message == is.Message)) {
+		return nil
+	}
+	event := shared.Event{Type: corev1.EventTypeNormal, Reason: string(after.Status.Phase), Message: is.Message}
+	if after.Status.Phase == v1alpha2.MachinePending {
+		event.Type = corev1.EventTypeWarning
+	}
+	if node := after.Status.NodeName; node != "" && after.Status.Phase == v1alpha2.MachineRunning {
+		event.Message = fmt.Sprintf("%s Node: %s.", is.Message, node)
+	}
+	return []shared.Event{event}
+}

@@ -1,0 +1,286 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/kubevirt"
+	"github.com/deckhouse/virtualization/internal/sizing"
+)
+
+// verdict is the outcome of looking at one thing that a machine depends on.
+type verdict struct {
+	ready   bool
+	reason  v1alpha2.ConditionReason
+	message string
+	// passes tells that the machine may start although the thing is not ready.
+	passes bool
+}
+
+func ready(reason v1alpha2.ConditionReason, format string, args ...any) verdict {
+	return verdict{ready: true, passes: true, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+func notReady(reason v1alpha2.ConditionReason, format string, args ...any) verdict {
+	return verdict{reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// dependencies are the verdicts on everything that a machine needs before it can
+// be rendered, together with what was learnt on the way.
+type dependencies struct {
+	class, sizing, claim, devices, provisioning verdict
+
+	// address is the claim's; attachable are the devices as the rendering takes
+	// them.
+	address    string
+	attachable []kubevirt.Device
+	// waitsForOwnClaim tells that nothing is missing but the claim that the
+	// platform makes for the machine.
+	waitsForOwnClaim bool
+}
+
+func judge(o Observed) dependencies {
+	var deps dependencies
+	deps.class = judgeClass(o)
+	deps.sizing = judgeSizing(o)
+	deps.claim, deps.address = judgeClaim(o)
+	deps.devices, deps.attachable = judgeDevices(o)
+	deps.provisioning = judgeProvisioning(o)
+	deps.waitsForOwnClaim = o.wantsOwnClaim() && !deps.claim.passes && claimMayComeSoon(o) &&
+		deps.class.passes && deps.sizing.passes && deps.devices.passes && deps.provisioning.passes
+	return deps
+}
+
+// passes tells that the machine can be rendered and started.
+func (d dependencies) passes() bool {
+	return d.class.passes && d.sizing.passes && d.claim.passes && d.devices.passes && d.provisioning.passes
+}
+
+// firstProblem is the first dependency that holds the machine up, in the order in
+// which people would look at them.
+func (d dependencies) firstProblem() *verdict {
+	for _, v := range []verdict{d.class, d.sizing, d.devices, d.provisioning, d.claim} {
+		if !v.ready {
+			return &v
+		}
+	}
+	return nil
+}
+
+func (d dependencies) setConditions(conditions *shared.Conditions) {
+	set := func(conditionType v1alpha2.ConditionType, v verdict) {
+		status := metav1.ConditionFalse
+		if v.ready {
+			status = metav1.ConditionTrue
+		}
+		conditions.Set(conditionType, status, v.reason, v.message)
+	}
+	set(v1alpha2.ConditionVirtualMachineClassReady, d.class)
+	set(v1alpha2.ConditionVirtualMachineIPAddressReady, d.claim)
+	set(v1alpha2.ConditionBlockDevicesReady, d.devices)
+	set(v1alpha2.ConditionProvisioningReady, d.provisioning)
+	// Shown only while it has something to say.
+	if d.sizing.ready {
+		conditions.Remove(v1alpha2.ConditionSizingPolicyMatched)
+	} else {
+		set(v1alpha2.ConditionSizingPolicyMatched, d.sizing)
+	}
+}
+
+func judgeClass(o Observed) verdict {
+	name := o.Machine.Spec.VirtualMachineClassName
+	switch {
+	case o.Class == nil:
+		return notReady(v1alpha2.ReasonVirtualMachineClassNotReady,
+			"VirtualMachineClass %s not found: create it or correct spec.virtualMachineClassName.", name)
+	case o.Class.Status.Phase == v1alpha2.ClassReady,
+		// A class that is being deleted waits for its machines and serves them.
+		o.Class.Status.Phase == v1alpha2.ClassTerminating:
+		return ready(v1alpha2.ReasonVirtualMachineClassReady, "VirtualMachineClass %s is ready.", name)
+	default:
+		return notReady(v1alpha2.ReasonVirtualMachineClassNotReady,
+			"VirtualMachineClass %s is not ready%s.", name, because(o.Class.Status.Conditions))
+	}
+}
+
+func judgeSizing(o Observed) verdict {
+	if err := sizing.Check(&o.Machine.Spec, o.Class); err != nil {
+		return notReady(v1alpha2.ReasonSizingPolicyNotMatched, "%s.", err)
+	}
+	return ready("", "")
+}
+
+func judgeClaim(o Observed) (verdict, string) {
+	name, claim := o.Machine.Namespace+"/"+o.claimName(), o.Claim
+	switch {
+	case claim == nil && o.wantsOwnClaim():
+		return notReady(v1alpha2.ReasonVirtualMachineIPAddressNotReady, "VirtualMachineIPAddress %s is being created.", name), ""
+	case claim == nil:
+		return notReady(v1alpha2.ReasonVirtualMachineIPAddressNotReady,
+			"VirtualMachineIPAddress %s not found: create it or correct spec.virtualMachineIPAddressName.", name), ""
+	case claim.Status.VirtualMachineName != "" && claim.Status.VirtualMachineName != o.Machine.Name:
+		return notReady(v1alpha2.ReasonVirtualMachineIPAddressNotAvailable,
+			"VirtualMachineIPAddress %s is used by VirtualMachine %s: choose another one in spec.virtualMachineIPAddressName.",
+			name, claim.Status.VirtualMachineName), ""
+	case !meta.IsStatusConditionTrue(claim.Status.Conditions, v1alpha2.ConditionBound), claim.Status.VirtualMachineName == "":
+		return notReady(v1alpha2.ReasonVirtualMachineIPAddressNotReady,
+			"VirtualMachineIPAddress %s is not ready%s.", name, because(claim.Status.Conditions)), ""
+	case claim.DeletionTimestamp != nil && !o.guestActive():
+		return notReady(v1alpha2.ReasonVirtualMachineIPAddressNotReady, "VirtualMachineIPAddress %s is being deleted.", name), ""
+	}
+	address := claim.Status.Address
+	if have, wrong := wrongPodAddress(o); wrong {
+		v := notReady(v1alpha2.ReasonVirtualMachineIPAddressNotAssigned,
+			"The guest's pod has the address %s instead of %s: the cluster's network does not honour the annotation %s.",
+			have, o.guestAddress(), v1alpha2.AnnotationCiliumIPAddress)
+		v.passes = true
+		return v, address
+	}
+	return ready(v1alpha2.ReasonVirtualMachineIPAddressReady,
+		"VirtualMachineIPAddress %s holds %s; the network binding is %s.", name, address, o.binding()), address
+}
+
+// claimMayComeSoon tells that the claim is on its way: it is not there yet, or it
+// is there and nobody has said anything about it.
+func claimMayComeSoon(o Observed) bool {
+	return o.Claim == nil || o.Claim.Status.Phase == ""
+}
+
+// wrongPodAddress looks at the pod that the guest runs in, once it has an address.
+func wrongPodAddress(o Observed) (string, bool) {
+	want := o.guestAddress()
+	if want == "" {
+		return "", false
+	}
+	for i := range o.Pods {
+		pod := &o.Pods[i]
+		if isActivePod(o, pod) && pod.Status.PodIP != "" && pod.Status.PodIP != want {
+			return pod.Status.PodIP, true
+		}
+	}
+	return "", false
+}
+
+func judgeDevices(o Observed) (verdict, []kubevirt.Device) {
+	var (
+		devices           []kubevirt.Device
+		problems, waiting []string
+	)
+	for i, device := range o.Devices {
+		attachable, problem, waits := judgeDevice(o, i, device)
+		if problem != "" {
+			problems = append(problems, problem)
+		}
+		if waits != "" {
+			waiting = append(waiting, waits)
+		}
+		devices = append(devices, attachable)
+	}
+	switch {
+	case len(problems) > 0:
+		return notReady(v1alpha2.ReasonBlockDevicesNotReady, "%s", strings.Join(problems, " ")), nil
+	case len(waiting) > 0:
+		v := notReady(v1alpha2.ReasonWaitingForWaitForFirstConsumerBlockDevices, "%s", strings.Join(waiting, " "))
+		v.passes = true
+		return v, devices
+	}
+	return ready(v1alpha2.ReasonBlockDevicesReady, "All block devices can be attached."), devices
+}
+
+// judgeDevice resolves one reference; problem says why it cannot be attached,
+// waits that it is made when the machine starts.
+func judgeDevice(o Observed, index int, device Device) (attachable kubevirt.Device, problem, waits string) {
+	attachable.Ref = device.Ref
+	title := string(device.Ref.Kind) + " " + device.Ref.Name
+	if device.Ref.Kind != v1alpha2.BlockDeviceClusterVirtualImage {
+		title = fmt.Sprintf("%s %s/%s", device.Ref.Kind, o.Machine.Namespace, device.Ref.Name)
+	}
+	switch {
+	case device.Disk != nil:
+		return judgeDisk(o, title, attachable, device.Disk)
+	case device.Image != nil:
+		status := &device.Image.Status
+		attachable.UID, attachable.CDROM = device.Image.UID, status.CDROM
+		attachable.Image, attachable.PersistentVolumeClaim = status.Target.RegistryURL, status.Target.PersistentVolumeClaimName
+		if status.Phase != v1alpha2.ImageReady {
+			problem = fmt.Sprintf("%s is not ready%s.", title, because(status.Conditions))
+		}
+	case device.ClusterImage != nil:
+		status := &device.ClusterImage.Status
+		attachable.UID, attachable.CDROM, attachable.Image = device.ClusterImage.UID, status.CDROM, status.Target.RegistryURL
+		if status.Phase != v1alpha2.ImageReady {
+			problem = fmt.Sprintf("%s is not ready%s.", title, because(status.Conditions))
+		}
+	default:
+		problem = fmt.Sprintf("%s not found: create it or correct spec.blockDeviceRefs[%d].name.", title, index)
+	}
+	return attachable, problem, ""
+}
+
+func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alpha2.VirtualDisk) (_ kubevirt.Device, problem, waits string) {
+	status := &disk.Status
+	attachable.UID, attachable.PersistentVolumeClaim = disk.UID, status.Target.PersistentVolumeClaimName
+	for _, attached := range status.AttachedToVirtualMachines {
+		if attached.Mounted && attached.Name != o.Machine.Name {
+			return attachable, fmt.Sprintf("%s is attached to VirtualMachine %s/%s: stop that machine or use another disk.",
+				title, o.Machine.Namespace, attached.Name), ""
+		}
+	}
+	switch status.Phase {
+	case v1alpha2.DiskReady, v1alpha2.DiskResizing, v1alpha2.DiskMigrating:
+		return attachable, "", ""
+	case v1alpha2.DiskWaitForFirstConsumer:
+		if attachable.PersistentVolumeClaim != "" {
+			return attachable, "", fmt.Sprintf("%s is made when the machine's node is known.", title)
+		}
+	case v1alpha2.DiskTerminating:
+		if o.guestActive() {
+			return attachable, "", ""
+		}
+	}
+	return attachable, fmt.Sprintf("%s is not ready%s.", title, because(status.Conditions)), ""
+}
+
+func judgeProvisioning(o Observed) verdict {
+	name := secretName(&o.Machine.Spec)
+	if name == "" {
+		return ready(v1alpha2.ReasonProvisioningReady, "The data for the first boot needs nothing else.")
+	}
+	title := fmt.Sprintf("Secret %s/%s", o.Machine.Namespace, name)
+	field, secretType, keys := "userDataRef", v1alpha2.SecretTypeCloudInit, []string{v1alpha2.SecretKeyUserData, v1alpha2.SecretKeyUserDataLower}
+	if o.Machine.Spec.Provisioning.Type == v1alpha2.ProvisioningSysprepRef {
+		field, secretType, keys = "sysprepRef", v1alpha2.SecretTypeSysprep, []string{v1alpha2.SecretKeyAutounattend, v1alpha2.SecretKeyUnattend}
+	}
+	switch {
+	case o.Secret == nil:
+		return notReady(v1alpha2.ReasonProvisioningNotReady,
+			"%s not found: create it or correct spec.provisioning.%s.name.", title, field)
+	case o.Secret.Type != corev1.SecretType(secretType):
+		return notReady(v1alpha2.ReasonProvisioningNotReady,
+			"%s has the type %s: make it again with the type %s.", title, o.Secret.Type, secretType)
+	case !slices.ContainsFunc(keys, func(key string) bool { return slices.Contains(o.Secret.Keys, key) }):
+		return notReady(v1alpha2.ReasonProvisioningNotReady,
+			"%s has neither of the keys %s: add one.", title, strings.Join(keys, " and "))
+	}
+	return ready(v1alpha2.ReasonProvisioningReady, "%s holds the data for the first boot.", title)
+}
+
+// because quotes what another object says about itself, so that people need not
+// look there for the cause.
+func because(conditions []metav1.Condition) string {
+	condition := meta.FindStatusCondition(conditions, v1alpha2.ConditionReady)
+	if condition == nil || condition.Message == "" || condition.Status == metav1.ConditionTrue {
+		return ""
+	}
+	return ": " + strings.TrimSuffix(condition.Message, ".")
+}

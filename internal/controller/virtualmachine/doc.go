@@ -1,0 +1,65 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package virtualmachine reconciles VirtualMachines: it waits for what a machine
+// depends on, renders the machine into a KubeVirt VirtualMachine of the same name,
+// and shows in the status what becomes of the guest.
+//
+// # Dependencies
+//
+// Each has a condition. A machine is rendered and started when all of them are
+// True; the two reasons marked * let it start all the same. Missing objects are
+// watched, so that creating them is enough to go on.
+//
+//	condition                     reason when not True                           who acts
+//	VirtualMachineClassReady      VirtualMachineClassNotReady                    the user (name) or the administrator (class)
+//	SizingPolicyMatched           SizingPolicyNotMatched                         the user: cpu, memory
+//	VirtualMachineIPAddressReady  VirtualMachineIPAddressNotReady                the claim tells
+//	                              VirtualMachineIPAddressNotAvailable            the user: another claim
+//	                              VirtualMachineIPAddressNotAssigned *           the administrator: the cluster's network
+//	BlockDevicesReady             BlockDevicesNotReady                           the user, or the device tells
+//	                              WaitingForWaitForFirstConsumer… *              nobody: starting tells the node
+//	ProvisioningReady             ProvisioningNotReady                           the user: the Secret
+//
+// # Power
+//
+// The phase follows KubeVirt's printable status; Running and Ready follow the
+// phase.
+//
+//	seen                                        phase        Running                            Ready
+//	nothing rendered, a dependency missing      Pending      False/NotRunning                   False/DependenciesNotReady
+//	rendered, start expected by the policy      Starting     False/NotRunning                   False/Starting
+//	Starting, Provisioning                      Starting     False/NotRunning                   False/Starting
+//	  … with a failure told by the engine       Pending      False/InternalVirtualMachineError  False/InternalVirtualMachineError
+//	ErrorUnschedulable, image or volume errors  Pending      False/PodNotStarted                False/PodNotStarted
+//	CrashLoopBackOff, Unknown                   Pending      False/InternalVirtualMachineError  False/InternalVirtualMachineError
+//	refused by the engine, or a namesake        Pending      False/InternalVirtualMachineError  False/InternalVirtualMachineError
+//	Running                                     Running      True/Running                       True/Ready
+//	Migrating                                   Migrating    True/Running                       True/Ready
+//	Paused                                      Pause        False/GuestNotRunning              False/Paused
+//	Stopping, or AlwaysOff with a guest         Stopping     False/PodTerminating               False/Stopping
+//	Stopped, no start expected                  Stopped      False/NotRunning                   True/Stopped
+//	being deleted                               Terminating  False/PodTerminating               False/Terminating
+//
+// A missing dependency makes Ready False/DependenciesNotReady in every row.
+//
+// # Run policies
+//
+// AlwaysOn is KubeVirt's Always, AlwaysOff Halted, Manual Manual, and
+// AlwaysOnUnlessStoppedManually RerunOnFailure. Switching off works even when a
+// dependency is gone: then only the run strategy is set.
+//
+// # Changes
+//
+// fieldClasses lists what a change of each field needs. The rendered object always
+// follows the spec; KubeVirt keeps a running guest as it is. What the guest was
+// started with travels with it in an annotation, and the difference is in
+// status.restartAwaitingChanges.
+//
+// # Writes
+//
+// From its creation until its guest runs a machine costs at most eight writes: its
+// finalizer, its address claim, the lease, the status of these two, the rendered
+// object, and two of its own status (Starting and Running). See timeToHold and
+// showsGuest for how.
+package virtualmachine

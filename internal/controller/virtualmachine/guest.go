@@ -1,0 +1,227 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
+	virtv1 "kubevirt.io/api/core/v1"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/kubevirt"
+)
+
+// showsGuest tells whether the status shows what the guest is like. While it
+// starts, one fact after the other becomes known; they are shown together when it
+// runs, in one write.
+func showsGuest(phase v1alpha2.MachinePhase, o Observed) bool {
+	switch phase {
+	case v1alpha2.MachineRunning, v1alpha2.MachineMigrating, v1alpha2.MachinePause, v1alpha2.MachineStopping:
+		return o.guestActive()
+	}
+	return false
+}
+
+// setGuest fills the part of the status that is about the running guest, or clears
+// it.
+func setGuest(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, o Observed) {
+	if !showsGuest(status.Phase, o) {
+		status.NodeName, status.Resources, status.GuestOSInfo, status.VirtualMachinePods = "", nil, nil, nil
+		conditions.Remove(v1alpha2.ConditionAgentReady)
+		conditions.Remove(v1alpha2.ConditionAgentVersionNotSupported)
+		conditions.Remove(v1alpha2.ConditionMigratable)
+		return
+	}
+	status.NodeName = o.Guest.Status.NodeName
+	status.Resources = resources(o)
+	status.VirtualMachinePods = machinePods(o)
+	status.MigrationState = migrationState(o.Guest.Status.MigrationState, status.MigrationState)
+	setAgent(status, conditions, o.Guest)
+	setMigratable(conditions, o.Guest)
+}
+
+func setAgent(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, guest *virtv1.VirtualMachineInstance) {
+	if isGuestCondition(guest, virtv1.VirtualMachineInstanceAgentConnected) {
+		conditions.True(v1alpha2.ConditionAgentReady, v1alpha2.ReasonAgentReady, "The agent in the guest answers.")
+		status.GuestOSInfo = guestOSInfo(guest.Status.GuestOSInfo)
+	} else {
+		conditions.False(v1alpha2.ConditionAgentReady, v1alpha2.ReasonAgentNotReady,
+			"The agent in the guest does not answer; it may be starting or not installed.")
+		status.GuestOSInfo = nil
+	}
+	if isGuestCondition(guest, virtv1.VirtualMachineInstanceUnsupportedAgent) {
+		conditions.True(v1alpha2.ConditionAgentVersionNotSupported, v1alpha2.ReasonAgentVersionNotSupported,
+			"The agent in the guest is too old for the platform: update it.")
+	} else {
+		conditions.Remove(v1alpha2.ConditionAgentVersionNotSupported)
+	}
+}
+
+func guestOSInfo(in virtv1.VirtualMachineInstanceGuestOSInfo) *v1alpha2.GuestOSInfo {
+	if in == (virtv1.VirtualMachineInstanceGuestOSInfo{}) {
+		return nil
+	}
+	return &v1alpha2.GuestOSInfo{
+		ID: in.ID, Name: in.Name, PrettyName: in.PrettyName, Version: in.Version, VersionID: in.VersionID,
+		KernelRelease: in.KernelRelease, KernelVersion: in.KernelVersion, Machine: in.Machine,
+	}
+}
+
+// migrationReasons translates KubeVirt's reasons why a guest cannot move; all
+// others are VirtualMachineNonMigratable.
+var migrationReasons = map[string]v1alpha2.ConditionReason{
+	virtv1.VirtualMachineInstanceReasonDisksNotMigratable:      v1alpha2.ReasonVirtualMachineDisksNotMigratable,
+	virtv1.VirtualMachineInstanceReasonHostDeviceNotMigratable: v1alpha2.ReasonVirtualMachineHostDevicesNotMigratable,
+}
+
+func setMigratable(conditions *shared.Conditions, guest *virtv1.VirtualMachineInstance) {
+	condition := guestCondition(guest, virtv1.VirtualMachineInstanceIsMigratable)
+	switch {
+	case condition == nil:
+		conditions.Remove(v1alpha2.ConditionMigratable)
+	case condition.Status == corev1.ConditionTrue:
+		conditions.True(v1alpha2.ConditionMigratable, v1alpha2.ReasonVirtualMachineMigratable, "The guest can be moved to another node.")
+	default:
+		reason, known := migrationReasons[condition.Reason]
+		if !known {
+			reason = v1alpha2.ReasonVirtualMachineNonMigratable
+		}
+		conditions.False(v1alpha2.ConditionMigratable, reason, "The guest cannot be moved: "+condition.Message)
+	}
+}
+
+func guestCondition(guest *virtv1.VirtualMachineInstance, conditionType virtv1.VirtualMachineInstanceConditionType) *virtv1.VirtualMachineInstanceCondition {
+	for i := range guest.Status.Conditions {
+		if guest.Status.Conditions[i].Type == conditionType {
+			return &guest.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func isGuestCondition(guest *virtv1.VirtualMachineInstance, conditionType virtv1.VirtualMachineInstanceConditionType) bool {
+	condition := guestCondition(guest, conditionType)
+	return condition != nil && condition.Status == corev1.ConditionTrue
+}
+
+// resources tells what the guest was started with, which is not what the spec says
+// while a change waits for a restart.
+func resources(o Observed) *v1alpha2.ResourcesStatus {
+	domain := &o.Guest.Spec.Domain
+	out := &v1alpha2.ResourcesStatus{}
+	if cpu := domain.CPU; cpu != nil {
+		out.CPU.Cores = int32(cpu.Sockets * cpu.Cores)
+		out.CPU.Topology = &v1alpha2.CPUTopology{Sockets: int32(cpu.Sockets), CoresPerSocket: int32(cpu.Cores)}
+	}
+	if requested, ok := domain.Resources.Requests[corev1.ResourceCPU]; ok {
+		out.CPU.RequestedCores = ptr.To(requested.DeepCopy())
+		if out.CPU.Cores > 0 {
+			out.CPU.CoreFraction = fmt.Sprintf("%d%%", requested.MilliValue()/(int64(out.CPU.Cores)*10))
+		}
+	}
+	if memory := domain.Memory; memory != nil && memory.Guest != nil {
+		out.Memory.Size = memory.Guest.DeepCopy()
+	}
+	out.Memory.RuntimeOverhead = memoryOverhead(o)
+	return out
+}
+
+// memoryOverhead is KubeVirt's estimate of what the emulator needs, which it
+// writes to the guest's status or to the pod.
+func memoryOverhead(o Observed) *resource.Quantity {
+	if memory := o.Guest.Status.Memory; memory != nil && memory.MemoryOverhead != nil {
+		return ptr.To(memory.MemoryOverhead.DeepCopy())
+	}
+	for i := range o.Pods {
+		if !isActivePod(o, &o.Pods[i]) {
+			continue
+		}
+		if bytes, err := resource.ParseQuantity(o.Pods[i].Annotations[virtv1.MemoryOverheadAnnotationBytes]); err == nil {
+			return resource.NewQuantity(bytes.Value(), resource.BinarySI)
+		}
+	}
+	return nil
+}
+
+func machinePods(o Observed) []v1alpha2.VirtualMachinePod {
+	var out []v1alpha2.VirtualMachinePod
+	for i := range o.Pods {
+		if pod := &o.Pods[i]; pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			out = append(out, v1alpha2.VirtualMachinePod{Name: pod.Name, Active: isActivePod(o, pod)})
+		}
+	}
+	return out
+}
+
+// isActivePod tells whether the guest runs in this pod: it is on the guest's node
+// and KubeVirt counts it.
+func isActivePod(o Observed, pod *corev1.Pod) bool {
+	if o.Guest == nil || pod.Spec.NodeName == "" || pod.Spec.NodeName != o.Guest.Status.NodeName {
+		return false
+	}
+	node, counted := o.Guest.Status.ActivePods[pod.UID]
+	return counted && node == pod.Spec.NodeName
+}
+
+func migrationState(in *virtv1.VirtualMachineInstanceMigrationState, shown *v1alpha2.VirtualMachineMigrationState) *v1alpha2.VirtualMachineMigrationState {
+	if in == nil {
+		// The last one stays visible after the guest was started anew.
+		return shown
+	}
+	out := &v1alpha2.VirtualMachineMigrationState{
+		StartTimestamp: in.StartTimestamp.DeepCopy(),
+		EndTimestamp:   in.EndTimestamp.DeepCopy(),
+		Source:         v1alpha2.MigrationPlace{Node: in.SourceNode, Pod: in.SourcePod},
+		Target:         v1alpha2.MigrationPlace{Node: in.TargetNode, Pod: in.TargetPod},
+	}
+	switch {
+	case in.Failed:
+		out.Result = v1alpha2.MigrationFailed
+	case in.Completed:
+		out.Result = v1alpha2.MigrationSucceeded
+	}
+	return out
+}
+
+// blockDevices lists the devices of the spec with what the guest makes of them.
+func blockDevices(o Observed, phase v1alpha2.MachinePhase) []v1alpha2.BlockDeviceStatusRef {
+	var out []v1alpha2.BlockDeviceStatusRef
+	for _, device := range o.Devices {
+		ref := v1alpha2.BlockDeviceStatusRef{
+			Kind: device.Ref.Kind, Name: device.Ref.Name, Size: deviceSize(device), BootOrder: device.Ref.BootOrder,
+		}
+		if showsGuest(phase, o) {
+			ref.Attached, ref.Target = attachment(o.Guest, kubevirt.VolumeName(device.Ref.Kind, device.Ref.Name))
+		}
+		out = append(out, ref)
+	}
+	return out
+}
+
+func deviceSize(device Device) string {
+	switch {
+	case device.Disk != nil:
+		return device.Disk.Status.Capacity
+	case device.Image != nil:
+		return device.Image.Status.Size.Unpacked
+	case device.ClusterImage != nil:
+		return device.ClusterImage.Status.Size.Unpacked
+	}
+	return ""
+}
+
+func attachment(guest *virtv1.VirtualMachineInstance, volume string) (attached bool, target string) {
+	attached = slices.ContainsFunc(guest.Spec.Volumes, func(v virtv1.Volume) bool { return v.Name == volume })
+	for _, status := range guest.Status.VolumeStatus {
+		if status.Name == volume {
+			target = status.Target
+		}
+	}
+	return attached, target
+}

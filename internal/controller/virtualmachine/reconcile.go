@@ -1,0 +1,223 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	virtv1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+)
+
+type loop = shared.Reconciler[*v1alpha2.VirtualMachine, Observed]
+
+type reconciler struct {
+	shared.Executor
+	// direct reads Secrets: their values have no place in a cache.
+	direct    client.Reader
+	namespace string
+	clock     clock.PassiveClock
+}
+
+// Reconcile runs the shared loop. When the engine's admission refuses the rendered
+// machine, the loop runs once more with that answer, so that the status tells it;
+// trying again is pointless until something changes.
+func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.Result, error) {
+	result, err := r.loop("").Reconcile(ctx, req)
+	if !isRefusal(err) {
+		return result, err
+	}
+	if _, again := r.loop(refusalMessage(err)).Reconcile(ctx, req); again != nil {
+		return ctrl.Result{}, again
+	}
+	return ctrl.Result{}, reconcile.TerminalError(err)
+}
+
+func (r *reconciler) loop(refusal string) *loop {
+	return &loop{
+		Executor: r.Executor,
+		New:      func() *v1alpha2.VirtualMachine { return &v1alpha2.VirtualMachine{} },
+		Observe: func(ctx context.Context, machine *v1alpha2.VirtualMachine) (Observed, error) {
+			observed, err := r.observe(ctx, machine)
+			observed.Refusal = refusal
+			return observed, err
+		},
+		Decide: r.plan,
+	}
+}
+
+// isRefusal tells an answer that will be the same next time from a failure.
+func isRefusal(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err)
+}
+
+// refusalMessage is the answer itself, without the words of those who passed it
+// on.
+func refusalMessage(err error) string {
+	var status apierrors.APIStatus
+	for cause := err; cause != nil; {
+		if known, ok := cause.(apierrors.APIStatus); ok {
+			status = known
+			break
+		}
+		wrapped, ok := cause.(interface{ Unwrap() error })
+		if !ok {
+			break
+		}
+		cause = wrapped.Unwrap()
+	}
+	if status == nil {
+		return err.Error()
+	}
+	return strings.TrimSuffix(status.Status().Message, ".")
+}
+
+// plan turns a decision into a plan: setting the run strategy becomes an action.
+func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachine] {
+	decided := decide(observed)
+	if strategy := decided.power; strategy != "" {
+		engine := observed.Engine
+		decided.Actions = []shared.Action{{Name: "setting the run strategy", Run: func(ctx context.Context) error {
+			return r.patchRunStrategy(ctx, engine, strategy)
+		}}}
+	}
+	return decided.Plan
+}
+
+func (r *reconciler) patchRunStrategy(ctx context.Context, engine *virtv1.VirtualMachine, strategy virtv1.VirtualMachineRunStrategy) error {
+	want := engine.DeepCopy()
+	want.Spec.RunStrategy = &strategy
+	return client.IgnoreNotFound(r.Client.Patch(ctx, want, client.MergeFrom(engine), client.FieldOwner(shared.FieldManager)))
+}
+
+func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachine) (Observed, error) {
+	observed := Observed{Machine: machine, Now: r.clock.Now()}
+	key := client.ObjectKeyFromObject(machine)
+	var err error
+	if observed.Engine, err = get(ctx, r.Client, key, &virtv1.VirtualMachine{}); err != nil {
+		return Observed{}, err
+	}
+	if observed.Guest, err = get(ctx, r.Client, key, &virtv1.VirtualMachineInstance{}); err != nil {
+		return Observed{}, err
+	}
+	if observed.Pods, err = r.podsOf(ctx, machine); err != nil {
+		return Observed{}, err
+	}
+	if machine.DeletionTimestamp != nil {
+		return observed, nil
+	}
+	return observed, r.observeDependencies(ctx, &observed)
+}
+
+func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error {
+	spec := &o.Machine.Spec
+	var err error
+	if o.Class, err = get(ctx, r.Client, client.ObjectKey{Name: spec.VirtualMachineClassName}, &v1alpha2.VirtualMachineClass{}); err != nil {
+		return err
+	}
+	claim := client.ObjectKey{Namespace: o.Machine.Namespace, Name: o.claimName()}
+	if o.Claim, err = get(ctx, r.Client, claim, &v1alpha2.VirtualMachineIPAddress{}); err != nil {
+		return err
+	}
+	for _, ref := range spec.BlockDeviceRefs {
+		device, err := r.device(ctx, o.Machine.Namespace, ref)
+		if err != nil {
+			return err
+		}
+		o.Devices = append(o.Devices, device)
+	}
+	if o.Secret, err = r.secret(ctx, o.Machine); err != nil {
+		return err
+	}
+	o.Binding, err = r.bindingVerdict(ctx)
+	return err
+}
+
+// get reads one object; there being none is no error.
+func get[T client.Object](ctx context.Context, reader client.Reader, key client.ObjectKey, object T) (T, error) {
+	var none T
+	err := reader.Get(ctx, key, object)
+	switch {
+	case apierrors.IsNotFound(err):
+		return none, nil
+	case err != nil:
+		return none, fmt.Errorf("reading %T %s: %w", object, key, err)
+	}
+	return object, nil
+}
+
+func (r *reconciler) device(ctx context.Context, namespace string, ref v1alpha2.BlockDeviceRef) (Device, error) {
+	device := Device{Ref: *ref.DeepCopy()}
+	key := client.ObjectKey{Namespace: namespace, Name: ref.Name}
+	var err error
+	switch ref.Kind {
+	case v1alpha2.BlockDeviceVirtualDisk:
+		device.Disk, err = get(ctx, r.Client, key, &v1alpha2.VirtualDisk{})
+	case v1alpha2.BlockDeviceVirtualImage:
+		device.Image, err = get(ctx, r.Client, key, &v1alpha2.VirtualImage{})
+	case v1alpha2.BlockDeviceClusterVirtualImage:
+		device.ClusterImage, err = get(ctx, r.Client, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
+	}
+	return device, err
+}
+
+// secret reads the provisioning Secret and forgets its values.
+func (r *reconciler) secret(ctx context.Context, machine *v1alpha2.VirtualMachine) (*Secret, error) {
+	name := secretName(&machine.Spec)
+	if name == "" {
+		return nil, nil
+	}
+	secret, err := get(ctx, r.direct, client.ObjectKey{Namespace: machine.Namespace, Name: name}, &corev1.Secret{})
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	return &Secret{Type: secret.Type, Keys: slices.Sorted(maps.Keys(secret.Data))}, nil
+}
+
+func (r *reconciler) podsOf(ctx context.Context, machine *v1alpha2.VirtualMachine) ([]corev1.Pod, error) {
+	pods := &corev1.PodList{}
+	err := r.Client.List(ctx, pods, client.InNamespace(machine.Namespace), client.MatchingFields{indexPodsByGuest: machine.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the guest's pods: %w", err)
+	}
+	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return pods.Items, nil
+}
+
+// bindingVerdict reads what the nodes' agents report. The lists are only looked
+// at, so they need not be copied out of the cache.
+func (r *reconciler) bindingVerdict(ctx context.Context) (BindingVerdict, error) {
+	nodes := &corev1.NodeList{}
+	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return BindingVerdict{}, fmt.Errorf("listing nodes: %w", err)
+	}
+	routers := &corev1.PodList{}
+	err := r.Client.List(ctx, routers, client.InNamespace(r.namespace), client.MatchingLabels{labelApp: routerApp}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return BindingVerdict{}, fmt.Errorf("listing the nodes' agents: %w", err)
+	}
+	return judgeBinding(nodes.Items, routers.Items), nil
+}
+
+// requestsFor makes a reconcile request of each name in a namespace.
+func requestsFor(namespace string, names []string) []reconcile.Request {
+	requests := make([]reconcile.Request, 0, len(names))
+	for _, name := range names {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
+	}
+	return requests
+}
