@@ -93,8 +93,15 @@ func mountRoot(r Root, logs string) error {
 	return pivot(r.Mount)
 }
 
-// makeDirectories makes what the mounts need on the machine's side.
+// makeDirectories makes what the mounts need on the machine's side. The layer of
+// changes starts empty each time: it would not fit a newer lower directory, and
+// what has to last is bound in from elsewhere.
 func makeDirectories(r Root, logs string) error {
+	for _, dir := range []string{r.Upper, r.Work} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("empty layer of box: %w", err)
+		}
+	}
 	dirs := []string{r.Upper, r.Work, r.Mount, logs}
 	for _, b := range r.Binds {
 		dirs = append(dirs, b.Source)

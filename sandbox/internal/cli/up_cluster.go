@@ -18,6 +18,7 @@ import (
 	"github.com/deckhouse/virtualization/sandbox/internal/kube"
 	"github.com/deckhouse/virtualization/sandbox/internal/pki"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
+	"github.com/deckhouse/virtualization/sandbox/internal/state"
 	"github.com/deckhouse/virtualization/sandbox/internal/supervisor"
 	"github.com/deckhouse/virtualization/sandbox/internal/topology"
 )
@@ -39,7 +40,11 @@ func startCluster(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if err := pki.Ensure(s.state.PKI(), s.state.Kubeconfig(), nodes); err != nil {
+	address, err := state.APIAddress()
+	if err != nil {
+		return err
+	}
+	if err := pki.Ensure(s.state.PKI(), pki.Access{Kubeconfig: s.state.Kubeconfig(), Address: address}, nodes); err != nil {
 		return err
 	}
 	if s.client, err = supervisor.Start(ctx, s.state); err != nil {
@@ -48,7 +53,7 @@ func startCluster(ctx context.Context, s *session) error {
 	if err := s.startHostBox(); err != nil {
 		return err
 	}
-	if err := s.client.EnsureForward(topology.HostAPI, topology.APIServer()); err != nil {
+	if err := s.client.EnsureForward(address, topology.APIServer()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sort"
 	"strings"
 )
 
@@ -22,15 +21,15 @@ const imageNameAnnotation = "io.containerd.image.name"
 // LoadImages brings an archive's images into a node. An archive whose images
 // are all there is not read again; it returns whether there was anything to do.
 func LoadImages(ctx context.Context, node NodeShell, archive string) (bool, error) {
-	names, err := ArchiveImages(archive)
+	want, err := ArchiveImages(archive)
 	if err != nil {
 		return false, err
 	}
-	have, err := node.Output(ctx, nil, "ctr", "--namespace", "k8s.io", "images", "list", "--quiet")
+	list, err := node.Output(ctx, nil, "ctr", "--namespace", "k8s.io", "images", "list")
 	if err != nil {
 		return false, err
 	}
-	if containsAll(strings.Fields(have), names) {
+	if containsAll(listedDigests(list), want) {
 		return false, nil
 	}
 	file, err := os.Open(archive)
@@ -45,33 +44,38 @@ func LoadImages(ctx context.Context, node NodeShell, archive string) (bool, erro
 	return true, nil
 }
 
-// containsAll says whether every wanted name is had, all of them being fixed to
-// their content. A name without digest may stand for something else by now.
-func containsAll(have, want []string) bool {
-	if len(want) == 0 {
-		return false
+// listedDigests reads names and digests from the table that ctr prints.
+func listedDigests(table string) map[string]string {
+	have := map[string]string{}
+	for _, line := range strings.Split(table, "\n") {
+		if fields := strings.Fields(line); len(fields) > 2 && strings.HasPrefix(fields[2], "sha256:") {
+			have[fields[0]] = fields[2]
+		}
 	}
-	set := map[string]bool{}
-	for _, name := range have {
-		set[name] = true
-	}
-	for _, name := range want {
-		if !set[name] || !strings.Contains(name, "@sha256:") {
+	return have
+}
+
+// containsAll says whether every wanted image is had. One whose digest the
+// archive does not tell may differ from what is had under its name.
+func containsAll(have, want map[string]string) bool {
+	for name, digest := range want {
+		if digest == "" || have[name] != digest {
 			return false
 		}
 	}
-	return true
+	return len(want) > 0
 }
 
-// ArchiveImages lists the names in an image archive, OCI or Docker.
-func ArchiveImages(path string) ([]string, error) {
+// ArchiveImages lists the images in an archive, OCI or Docker, with their
+// digests as far as the archive tells them.
+func ArchiveImages(path string) (map[string]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	archive := tar.NewReader(file)
-	names := map[string]bool{}
+	images := map[string]string{}
 	known := false
 	for {
 		header, err := archive.Next()
@@ -86,51 +90,51 @@ func ArchiveImages(path string) ([]string, error) {
 			return nil, fmt.Errorf("%s, file %s: %w", path, header.Name, err)
 		}
 		known = known || list != nil
-		for _, name := range list {
-			names[name] = true
+		for name, digest := range list {
+			// The index of an archive with both lists knows more.
+			if images[name] == "" {
+				images[name] = digest
+			}
 		}
 	}
 	if !known {
 		return nil, fmt.Errorf("%s is no image archive: it holds neither index.json nor manifest.json", path)
 	}
-	sorted := make([]string, 0, len(names))
-	for name := range names {
-		sorted = append(sorted, name)
-	}
-	sort.Strings(sorted)
-	return sorted, nil
+	return images, nil
 }
 
-// listedImages reads the names from one of the files that can have them; it
+// listedImages reads the images from one of the files that can list them; it
 // returns nil for any other file.
-func listedImages(name string, content io.Reader) ([]string, error) {
+func listedImages(name string, content io.Reader) (map[string]string, error) {
+	images := map[string]string{}
 	switch name {
 	case "index.json":
 		var index struct {
 			Manifests []struct {
+				Digest      string            `json:"digest"`
 				Annotations map[string]string `json:"annotations"`
 			} `json:"manifests"`
 		}
 		if err := json.NewDecoder(content).Decode(&index); err != nil {
 			return nil, err
 		}
-		names := []string{}
 		for _, m := range index.Manifests {
 			if n := m.Annotations[imageNameAnnotation]; n != "" {
-				names = append(names, n)
+				images[n] = m.Digest
 			}
 		}
-		return names, nil
 	case "manifest.json":
 		var manifests []struct{ RepoTags []string }
 		if err := json.NewDecoder(content).Decode(&manifests); err != nil {
 			return nil, err
 		}
-		names := []string{}
 		for _, m := range manifests {
-			names = append(names, m.RepoTags...)
+			for _, n := range m.RepoTags {
+				images[n] = ""
+			}
 		}
-		return names, nil
+	default:
+		return nil, nil
 	}
-	return nil, nil
+	return images, nil
 }

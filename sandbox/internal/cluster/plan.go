@@ -127,6 +127,7 @@ func nodeRoot(in Input, n topology.Node) *box.Root {
 		},
 		Files: []box.File{
 			{Path: "/etc/hostname", Content: n.Name + "\n"},
+			{Path: "/etc/machine-id", Content: machineID(in, n) + "\n"},
 			{Path: "/etc/hosts", Content: hosts(in.Nodes)},
 			// Names of the outside world have no meaning in here, and a node must
 			// not ask the cluster's DNS for those it needs to start it.
@@ -137,6 +138,12 @@ func nodeRoot(in Input, n topology.Node) *box.Root {
 		root.Binds = append(root.Binds, same(in.State.Etcd(), false))
 	}
 	return root
+}
+
+// machineID tells nodes apart, and those of one sandbox from those of another.
+func machineID(in Input, n topology.Node) string {
+	sum := sha256.Sum256([]byte(string(in.State) + "/" + n.Name))
+	return hex.EncodeToString(sum[:16])
 }
 
 func hosts(nodes []topology.Node) string {

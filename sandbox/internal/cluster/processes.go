@@ -42,8 +42,9 @@ func (p planner) processes() []process.Spec {
 
 // spec describes a process whose revision follows the configuration files named.
 func (p planner) spec(dir, name string, args []string, configs ...string) process.Spec {
-	a := p.in.Artifacts
-	path := []string{a.Kubernetes, a.Containerd, a.Tools, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	// Only its own directory and Debian's: a process is restarted when its
+	// environment changes, and a new tool is no reason to restart etcd.
+	path := []string{dir, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 	var used []box.File
 	for _, f := range p.files {
 		for _, c := range configs {

@@ -17,7 +17,7 @@ import (
 const suite = "trixie"
 
 // layout changes when what is added to the packages does.
-const layout = "1"
+const layout = "2"
 
 // packages are what the processes of a node, and people who look into it, call.
 var packages = []string{
@@ -38,8 +38,11 @@ var files = map[string]string{
 	"etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 
-// links are the programs that packages leave to Debian's alternatives.
+// links are what the packages' scripts, or Debian's alternatives, would have made.
 var links = map[string]string{
+	"etc/mtab":                  "../proc/self/mounts",
+	"var/lock":                  "/run/lock",
+	"var/run":                   "/run",
 	"usr/sbin/iptables":         "iptables-nft",
 	"usr/sbin/iptables-save":    "iptables-nft-save",
 	"usr/sbin/iptables-restore": "iptables-nft-restore",
@@ -91,7 +94,8 @@ func complete(dir string) error {
 	}
 	for name, target := range links {
 		path := filepath.Join(dir, name)
-		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		// Packages ship some of them as directories.
+		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
 		if err := os.Symlink(target, path); err != nil {

@@ -31,9 +31,17 @@ func KubeletClient(node string) string { return "kubelet-" + node }
 // KubeletServer names the certificate a kubelet serves with.
 func KubeletServer(node string) string { return "kubelet-" + node + "-server" }
 
-// Ensure makes everything the cluster needs in dir and the administrator's
-// kubeconfig for the machine at adminKubeconfig.
-func Ensure(dir, adminKubeconfig string, nodes []topology.Node) error {
+// Access is how the administrator reaches the API server from the machine.
+type Access struct {
+	// Kubeconfig is the file to write.
+	Kubeconfig string
+	// Address is where the API server is to be reached.
+	Address string
+}
+
+// Ensure makes everything the cluster needs in dir, and the administrator's
+// access.
+func Ensure(dir string, admin Access, nodes []topology.Node) error {
 	store, err := NewStore(dir, time.Now)
 	if err != nil {
 		return err
@@ -53,7 +61,7 @@ func Ensure(dir, adminKubeconfig string, nodes []topology.Node) error {
 			return err
 		}
 	}
-	return ensureKubeconfigs(store, ca, adminKubeconfig, nodes)
+	return ensureKubeconfigs(store, ca, admin, nodes)
 }
 
 // ensureFrontProxy makes the API server's identity towards aggregated APIs. Its

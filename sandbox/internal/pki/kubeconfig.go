@@ -16,7 +16,7 @@ import (
 func KubeconfigName(client string) string { return client + ".kubeconfig" }
 
 // ensureKubeconfigs writes one kubeconfig for each client of the API server.
-func ensureKubeconfigs(store *Store, ca Pair, adminPath string, nodes []topology.Node) error {
+func ensureKubeconfigs(store *Store, ca Pair, admin Access, nodes []topology.Node) error {
 	inCluster := "https://" + topology.APIServer()
 	clients := []string{ControllerManager, Scheduler, KubeProxy}
 	for _, n := range nodes {
@@ -27,7 +27,7 @@ func ensureKubeconfigs(store *Store, ca Pair, adminPath string, nodes []topology
 			return err
 		}
 	}
-	return store.kubeconfig(adminPath, "https://"+topology.HostAPI, ca, Admin)
+	return store.kubeconfig(admin.Kubeconfig, "https://"+admin.Address, ca, Admin)
 }
 
 // kubeconfig writes a client's access to a server.

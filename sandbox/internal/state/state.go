@@ -8,6 +8,7 @@ package state
 import (
 	"fmt"
 	"hash/fnv"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,12 @@ const (
 	EnvVar = "SANDBOX_STATE"
 	// DefaultPath is the state directory of a machine's ordinary sandbox.
 	DefaultPath = "/var/lib/virtualization-sandbox"
+
+	// APIEnvVar names the environment variable that moves the address at which
+	// the machine reaches the API server, so that two sandboxes can run.
+	APIEnvVar = "SANDBOX_API"
+	// DefaultAPI is that address of a machine's ordinary sandbox.
+	DefaultAPI = "127.0.0.1:16443"
 
 	cacheName = "cache"
 	// The kernel refuses longer addresses of unix sockets; the longest one in
@@ -36,6 +43,19 @@ func FromEnvironment() (Dir, error) {
 		path = DefaultPath
 	}
 	return New(path)
+}
+
+// APIAddress returns where the machine is to reach the API server.
+func APIAddress() (string, error) {
+	address := os.Getenv(APIEnvVar)
+	if address == "" {
+		return DefaultAPI, nil
+	}
+	parsed, err := netip.ParseAddrPort(address)
+	if err != nil || !parsed.Addr().IsLoopback() {
+		return "", fmt.Errorf("%s=%q is not an address and port of this machine: write it as %s", APIEnvVar, address, DefaultAPI)
+	}
+	return address, nil
 }
 
 // New checks that a directory can hold the sandbox's state; it creates nothing.

@@ -32,8 +32,6 @@ const (
 	ClusterDomain = "cluster.local"
 	// APIPort is where the API server listens on its node.
 	APIPort = 6443
-	// HostAPI is where the machine itself reaches the API server.
-	HostAPI = "127.0.0.1:16443"
 	// RegistryHost is the registry that image references name. Nothing listens
 	// there: images are imported into the nodes.
 	RegistryHost = "registry.sandbox.internal"
