@@ -106,7 +106,7 @@ const (
 	ReasonImageLost ConditionReason = "ImageLost"
 	// ReasonPVCLost means that the volume of a finished disk or image has vanished.
 	ReasonPVCLost ConditionReason = "PVCLost"
-	// ReasonExporting means that a user is downloading the content.
+	// ReasonExporting means that the disk cannot be attached because a user is downloading the content.
 	ReasonExporting ConditionReason = "Exporting"
 )
 
@@ -243,7 +243,7 @@ const (
 	ReasonVirtualMachineDisksShouldBeMigrating ConditionReason = "VirtualMachineDisksShouldBeMigrating"
 	// ReasonVirtualMachineHostDevicesNotMigratable means that the guest uses a device of its node.
 	ReasonVirtualMachineHostDevicesNotMigratable ConditionReason = "VirtualMachineHostDevicesNotMigratable"
-	// ReasonMigratingPending means that the migration waits for its turn.
+	// ReasonMigratingPending means that the migration was asked for and nothing was done yet.
 	ReasonMigratingPending ConditionReason = "Pending"
 	// ReasonReadyToMigrate means that everything is prepared and the migration can begin.
 	ReasonReadyToMigrate ConditionReason = "ReadyToMigrate"
@@ -325,7 +325,7 @@ const (
 	ReasonOperationTypeNotSupported ConditionReason = "OperationTypeNotSupported"
 	// ReasonStartInProgress means that the machine is being powered on.
 	ReasonStartInProgress ConditionReason = "StartInProgress"
-	// ReasonStopInProgress means that the guest is shutting down.
+	// ReasonStopInProgress means that the operation waits until the guest has shut down.
 	ReasonStopInProgress ConditionReason = "StopInProgress"
 	// ReasonRestartInProgress means that the guest is being shut down and started again.
 	ReasonRestartInProgress ConditionReason = "RestartInProgress"
