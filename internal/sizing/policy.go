@@ -23,6 +23,9 @@ func Check(spec *v1alpha2.VirtualMachineSpec, class *v1alpha2.VirtualMachineClas
 	if spec.Memory.Size.Sign() <= 0 {
 		return fmt.Errorf("spec.memory.size is %s: a machine needs some memory", spec.Memory.Size.String())
 	}
+	if _, err := EffectiveFraction(spec, class); err != nil {
+		return err
+	}
 	if class == nil || len(class.Spec.SizingPolicies) == 0 {
 		return nil
 	}

@@ -82,6 +82,10 @@ func TestCheckWithoutClassOrPolicies(t *testing.T) {
 	if err := Check(spec, &v1alpha2.VirtualMachineClass{}); err != nil {
 		t.Error(err)
 	}
+	spec.CPU.CoreFraction = "half"
+	if got := errorText(Check(spec, nil)); got != `spec.cpu.coreFraction: "half" is no whole percentage from 1% to 100%` {
+		t.Errorf("a bad fraction: %s", got)
+	}
 }
 
 func TestEffectiveFraction(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 	"encoding/json"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
@@ -52,15 +55,8 @@ var fieldClasses = []struct {
 
 // pendingChanges compares the spec that the guest was started with to the one
 // that the machine has now. Values that are secret come masked.
-func pendingChanges(started, now *v1alpha2.VirtualMachineSpec) ([]v1alpha2.RestartAwaitingChange, error) {
-	before, err := fieldValues(started)
-	if err != nil {
-		return nil, err
-	}
-	after, err := fieldValues(kubevirt.MaskedSpec(now))
-	if err != nil {
-		return nil, err
-	}
+func pendingChanges(started, now *v1alpha2.VirtualMachineSpec) []v1alpha2.RestartAwaitingChange {
+	before, after := fieldValues(started), fieldValues(kubevirt.MaskedSpec(now))
 	var changes []v1alpha2.RestartAwaitingChange
 	for _, field := range fieldClasses {
 		current, desired := lookup(before, field.path), lookup(after, field.path)
@@ -74,19 +70,16 @@ func pendingChanges(started, now *v1alpha2.VirtualMachineSpec) ([]v1alpha2.Resta
 			DesiredValue: desired,
 		})
 	}
-	return changes, nil
+	return changes
 }
 
 // fieldValues is the spec as generic JSON, whose maps are written with sorted
 // keys: equal values give equal bytes.
-func fieldValues(spec *v1alpha2.VirtualMachineSpec) (map[string]any, error) {
-	raw, err := json.Marshal(spec)
-	if err != nil {
-		return nil, err
-	}
-	var values map[string]any
-	err = json.Unmarshal(raw, &values)
-	return values, err
+func fieldValues(spec *v1alpha2.VirtualMachineSpec) map[string]any {
+	// A struct of the API that came in as JSON goes out as JSON.
+	values, err := runtime.DefaultUnstructuredConverter.ToUnstructured(spec)
+	utilruntime.Must(err)
+	return values
 }
 
 // lookup gives the JSON of the field at a path, or nothing when it is not set.
@@ -102,9 +95,7 @@ func lookup(values map[string]any, path string) json.RawMessage {
 		}
 	}
 	raw, err := json.Marshal(value)
-	if err != nil {
-		return nil
-	}
+	utilruntime.Must(err)
 	return raw
 }
 

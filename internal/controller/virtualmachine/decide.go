@@ -192,28 +192,36 @@ func setConfiguration(status *v1alpha2.VirtualMachineStatus, conditions *shared.
 	} else {
 		conditions.Remove(v1alpha2.ConditionConfigurationApplied)
 	}
-	status.RestartAwaitingChanges = nil
-	conditions.Remove(v1alpha2.ConditionAwaitingRestartToApplyConfiguration)
-	if !showsGuest(status.Phase, o) {
-		return
+	var waiting *verdict
+	status.RestartAwaitingChanges, waiting = awaitingRestart(o, showsGuest(status.Phase, o))
+	if waiting == nil {
+		conditions.Remove(v1alpha2.ConditionAwaitingRestartToApplyConfiguration)
+	} else {
+		conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, waiting.reason, waiting.message)
+	}
+}
+
+// awaitingRestart lists the changes that a running guest does not have, and says
+// so; the verdict is nil when there is nothing to say.
+func awaitingRestart(o Observed, shown bool) ([]v1alpha2.RestartAwaitingChange, *verdict) {
+	if !shown {
+		return nil, nil
 	}
 	started := kubevirt.DecodeSpec(o.Guest.Annotations)
 	if started == nil {
-		conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, v1alpha2.ReasonUnexpectedState,
-			"It cannot be told what the guest was started with: restart the machine to apply its configuration.")
-		return
+		return nil, &verdict{reason: v1alpha2.ReasonUnexpectedState,
+			message: "It cannot be told what the guest was started with: restart the machine to apply its configuration."}
 	}
-	changes, err := pendingChanges(started, &o.Machine.Spec)
-	if err != nil || len(changes) == 0 {
-		return
+	changes := pendingChanges(started, &o.Machine.Spec)
+	if len(changes) == 0 {
+		return nil, nil
 	}
-	status.RestartAwaitingChanges = changes
 	var paths []string
 	for _, change := range changes {
 		paths = append(paths, change.Path)
 	}
-	conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, v1alpha2.ReasonChangesPendingRestart,
-		"These changes wait for a restart of the machine: "+strings.Join(paths, ", ")+".")
+	return changes, &verdict{reason: v1alpha2.ReasonChangesPendingRestart,
+		message: "These changes wait for a restart of the machine: " + strings.Join(paths, ", ") + "."}
 }
 
 // setReady sums up: the machine is in the state that its policy asks for, and
