@@ -17,18 +17,19 @@ imagePullSecrets:
 {{- end -}}
 
 {{- /*
-  virtualization.health_probes prints both probes of a binary of ours.
+  virtualization.health_probes prints both probes of a container.
   A component that waits for a lease or an informer is not ready, but must not be killed for it.
+    port     name or number of the port
+    host     address, for pods on the node's network
+    scheme   HTTPS, for those that serve health beside what they serve to others
+    live     path that says whether the process works, /healthz unless given
   Usage: {{ include "virtualization.health_probes" (dict "port" "health") }}
 */ -}}
 {{- define "virtualization.health_probes" -}}
 livenessProbe:
   httpGet:
-    path: /healthz
-    port: {{ .port }}
-    {{- with .host }}
-    host: {{ . }}
-    {{- end }}
+    path: {{ .live | default "/healthz" }}
+    {{- include "virtualization.health_target" . | nindent 4 }}
   initialDelaySeconds: 5
   periodSeconds: 10
   timeoutSeconds: 5
@@ -36,12 +37,19 @@ livenessProbe:
 readinessProbe:
   httpGet:
     path: /readyz
-    port: {{ .port }}
-    {{- with .host }}
-    host: {{ . }}
-    {{- end }}
+    {{- include "virtualization.health_target" . | nindent 4 }}
   periodSeconds: 5
   timeoutSeconds: 5
+{{- end -}}
+
+{{- define "virtualization.health_target" -}}
+port: {{ .port }}
+{{- with .host }}
+host: {{ . }}
+{{- end }}
+{{- with .scheme }}
+scheme: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- /*

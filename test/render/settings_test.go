@@ -1,0 +1,204 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"k8s.io/kube-openapi/pkg/validation/spec"
+	"sigs.k8s.io/yaml"
+)
+
+const required = `
+virtualMachineCIDRs: [10.66.10.0/24]
+dvcr: {storage: {type: PersistentVolumeClaim, persistentVolumeClaim: {size: 60G}}}
+`
+
+func TestSettingsThatAreRight(t *testing.T) {
+	tests := map[string]string{
+		"least":                       "{}",
+		"several ranges":              "virtualMachineCIDRs: [10.66.10.0/24, 192.168.0.0/16, 10.0.0.1/32]",
+		"storage of the registry":     "dvcr: {storage: {persistentVolumeClaim: {size: 1.5Ti, storageClassName: local.path-1}}}",
+		"storage of disks":            "virtualDisks: {defaultStorageClassName: fast, allowedStorageClassSelector: {matchNames: [fast, slow]}}",
+		"storage of images":           "virtualImages: {defaultStorageClassName: fast, allowedStorageClassSelector: {matchNames: [fast]}}",
+		"high availability":           "highAvailability: true",
+		"no high availability":        "highAvailability: false",
+		"ingress class":               "ingressClass: public",
+		"certificate of its own":      "https: {mode: CustomCertificate, customCertificate: {secretName: uploads-tls}}",
+		"certificate of an issuer":    "https: {mode: CertManager, certManager: {clusterIssuerName: letsencrypt}}",
+		"TLS ends before the cluster": "https: {mode: OnlyInURI}",
+		"logs":                        "{logLevel: debug, logFormat: json}",
+		"emulation":                   "softwareEmulation: true",
+	}
+	schema := settingsSchema(t)
+	for name, settings := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, problem := range Validate(schema, parse(t, required, settings)) {
+				t.Error(problem)
+			}
+		})
+	}
+}
+
+// Each refusal names the field, so that whoever wrote it finds it.
+func TestSettingsThatAreWrong(t *testing.T) {
+	tests := []struct {
+		name, settings, want string
+	}{
+		{"unknown key", "virtualMachineCIDR: [10.0.0.0/8]", "virtualMachineCIDR in body is a forbidden property"},
+		{"unknown key deep inside", "dvcr: {storage: {persistentVolumeClaim: {size: 1G, class: x}}}", "dvcr.storage.persistentVolumeClaim.class in body is a forbidden property"},
+		{"no range", "virtualMachineCIDRs: []", "virtualMachineCIDRs in body should have at least 1 items"},
+		{"range given twice", "virtualMachineCIDRs: [10.0.0.0/8, 10.0.0.0/8]", "virtualMachineCIDRs in body shouldn't contain duplicates"},
+		{"address without a length", "virtualMachineCIDRs: [10.0.0.0]", "virtualMachineCIDRs[0] in body should match"},
+		{"length that can't be", "virtualMachineCIDRs: [10.0.0.0/33]", "virtualMachineCIDRs[0] in body should match"},
+		{"number that can't be", "virtualMachineCIDRs: [10.256.0.0/16]", "virtualMachineCIDRs[0] in body should match"},
+		{"range that is a text", "virtualMachineCIDRs: 10.0.0.0/8", "virtualMachineCIDRs in body must be of type array"},
+		{"registry without storage", "dvcr: {}", "dvcr.storage in body is required"},
+		{"storage without a volume", "dvcr: {storage: {type: PersistentVolumeClaim}}", "dvcr.storage.persistentVolumeClaim in body is required"},
+		{"volume without a size", "dvcr: {storage: {persistentVolumeClaim: {}}}", "dvcr.storage.persistentVolumeClaim.size in body is required"},
+		{"other kind of storage", "dvcr: {storage: {type: ObjectStorage, persistentVolumeClaim: {size: 1G}}}", "dvcr.storage.type in body should be one of [PersistentVolumeClaim]"},
+		{"size with a wrong unit", "dvcr: {storage: {persistentVolumeClaim: {size: 60GB}}}", "dvcr.storage.persistentVolumeClaim.size in body should match"},
+		{"size that is a number", "dvcr: {storage: {persistentVolumeClaim: {size: 60}}}", "dvcr.storage.persistentVolumeClaim.size in body must be of type string"},
+		{"name of a class", "virtualDisks: {defaultStorageClassName: Fast_One}", "virtualDisks.defaultStorageClassName in body should match"},
+		{"selector that allows nothing", "virtualDisks: {allowedStorageClassSelector: {matchNames: []}}", "virtualDisks.allowedStorageClassSelector.matchNames in body should have at least 1 items"},
+		{"empty selector", "virtualImages: {allowedStorageClassSelector: {}}", "virtualImages.allowedStorageClassSelector.matchNames in body is required"},
+		{"yes and no", "highAvailability: maybe", "highAvailability in body must be of type boolean"},
+		{"name of an ingress class", "ingressClass: Public!", "ingressClass in body should match"},
+		{"mode of https", "https: {mode: Enabled}", "https.mode in body should be one of [Disabled CertManager CustomCertificate OnlyInURI]"},
+		{"log level", "logLevel: trace", "logLevel in body should be one of [debug info warn error]"},
+		{"log format", "logFormat: xml", "logFormat in body should be one of [text json]"},
+		{"emulation", "softwareEmulation: 'yes'", "softwareEmulation in body must be of type boolean"},
+	}
+	schema := settingsSchema(t)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			problems := Validate(schema, parse(t, required, test.settings))
+			if len(problems) != 1 || !strings.Contains(problems[0], test.want) {
+				t.Errorf("problems = %q, want one that says %q", problems, test.want)
+			}
+		})
+	}
+}
+
+func TestSettingsThatAreMissing(t *testing.T) {
+	problems := strings.Join(Validate(settingsSchema(t), map[string]any{}), "\n")
+	for _, want := range []string{"virtualMachineCIDRs in body is required", "dvcr in body is required"} {
+		if !strings.Contains(problems, want) {
+			t.Errorf("problems = %q, want one that says %q", problems, want)
+		}
+	}
+}
+
+// The cases that Deckhouse's own tools read say the same as the tables here.
+func TestCasesForDeckhouse(t *testing.T) {
+	var cases struct {
+		Positive, Negative struct {
+			ConfigValues []map[string]any `json:"configValues"`
+			Values       []map[string]any `json:"values"`
+		}
+	}
+	if err := readYAML("openapi/openapi-case-tests.yaml", &cases); err != nil {
+		t.Fatal(err)
+	}
+	values, err := ModuleValues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas := []struct {
+		schema         *spec.Schema
+		right, mistake []map[string]any
+	}{
+		{settingsSchema(t), cases.Positive.ConfigValues, cases.Negative.ConfigValues},
+		{values, cases.Positive.Values, cases.Negative.Values},
+	}
+	for _, group := range schemas {
+		if len(group.right) == 0 || len(group.mistake) == 0 {
+			t.Error("a kind of values has no case")
+		}
+		for _, settings := range group.right {
+			for _, problem := range Validate(group.schema, settings) {
+				t.Errorf("%v: %s", settings, problem)
+			}
+		}
+		for _, settings := range group.mistake {
+			if len(Validate(group.schema, settings)) == 0 {
+				t.Errorf("%v was accepted", settings)
+			}
+		}
+	}
+}
+
+// Whatever the tests of the chart are given is what Deckhouse would let through.
+func TestMatrixFollowsTheSchema(t *testing.T) {
+	schema, err := ModuleValues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range matrix {
+		t.Run(name, func(t *testing.T) {
+			for _, problem := range Validate(schema, toJSON(t, c.Values()["virtualization"].(map[string]any))) {
+				t.Error(problem)
+			}
+		})
+	}
+}
+
+func TestEverySettingIsExplained(t *testing.T) {
+	schema := settingsSchema(t)
+	russian, err := readSchema("openapi/doc-ru-config-values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained(t, "", schema, russian)
+}
+
+// explained checks a setting and those below it: a description in both languages, and an example where
+// there is nothing below.
+func explained(t *testing.T, path string, english, russian *spec.Schema) {
+	t.Helper()
+	for name, property := range english.Properties {
+		path := strings.TrimPrefix(path+"."+name, ".")
+		twin, found := russian.Properties[name]
+		if property.Description == "" || !found || twin.Description == "" {
+			t.Errorf("%s has no description in both languages", path)
+		}
+		leaf := len(property.Properties) == 0
+		if _, example := property.Extensions["x-examples"]; leaf && !example && property.Enum == nil {
+			t.Errorf("%s has no example", path)
+		}
+		explained(t, path, &property, &twin)
+	}
+	for name := range russian.Properties {
+		if _, found := english.Properties[name]; !found {
+			t.Errorf("%s.%s is explained in Russian but does not exist", path, name)
+		}
+	}
+}
+
+func settingsSchema(t *testing.T) *spec.Schema {
+	t.Helper()
+	schema, err := Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// parse reads settings; the keys of later texts replace those of earlier ones.
+func parse(t *testing.T, texts ...string) map[string]any {
+	t.Helper()
+	merged := map[string]any{}
+	for _, text := range texts {
+		content, err := yaml.YAMLToJSON([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(content, &merged); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return merged
+}
