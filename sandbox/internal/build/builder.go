@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"k8s.io/utils/clock"
 
@@ -20,6 +21,7 @@ type Builder struct {
 	cache     *cache
 	toolchain toolchain
 	progress  func(string)
+	rootMutex sync.Mutex
 }
 
 var _ image.Inputs = (*Builder)(nil)

@@ -51,6 +51,9 @@ func (b *Builder) buildRoot(ctx context.Context) (dir, sum string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	// Several builds of this run may come here at once.
+	b.rootMutex.Lock()
+	defer b.rootMutex.Unlock()
 	dir, err = b.cache.Ensure(ctx, "debian", buildSuite+"-build", sum, func(ctx context.Context, dir string) error {
 		return b.bootstrap(ctx, "build root of Debian "+buildSuite, buildSuite, filepath.Join(dir, rootFolder),
 			"--variant=minbase", "--include="+strings.Join(buildPackages, ","),

@@ -5,32 +5,15 @@ package build
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/deckhouse/virtualization/sandbox/internal/image"
 )
 
 const (
-	// Repository is where the module's images are said to be: in a cluster of the
-	// sandbox an image is called Repository@digest. Nothing serves that address;
-	// every node has the images already.
-	Repository = "registry.sandbox.internal/modules/virtualization"
-	// SandboxRepository is the same for the sandbox's own images, which are called
-	// SandboxRepository/NAME:SandboxTag.
-	SandboxRepository = "registry.sandbox.internal/sandbox"
-	// SandboxTag is the tag of the sandbox's own images.
-	SandboxTag = "sandbox"
-
-	// DigestsFile is what Deckhouse reads the digests of a module's images from.
-	DigestsFile = "images_digests.json"
-
 	imagesTarget        = "images"
 	sandboxImagesTarget = "sandbox-images"
 )
@@ -127,7 +110,8 @@ func (b *Builder) images(ctx context.Context, names ...string) ([]Result, error)
 	if err != nil {
 		return nil, err
 	}
-	return b.publish(imagesTarget, images)
+	file, err := b.noteDigests(images, len(names) > 0)
+	return append(archives(imagesTarget, images), Result{Name: DigestsFile, Path: file}), err
 }
 
 func (b *Builder) sandboxImages(ctx context.Context) ([]Result, error) {
@@ -135,57 +119,5 @@ func (b *Builder) sandboxImages(ctx context.Context) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.publish(sandboxImagesTarget, images)
-}
-
-// Images assembles the module's images, all of them if none is named.
-func (b *Builder) Images(ctx context.Context, names ...string) ([]image.Image, error) {
-	return b.assemble(ctx, "images", names, func(_, digest string) []string {
-		return []string{Repository + "@" + digest}
-	})
-}
-
-// SandboxImages assembles the images that only the sandbox runs.
-func (b *Builder) SandboxImages(ctx context.Context) ([]image.Image, error) {
-	return b.assemble(ctx, filepath.Join("sandbox", "images"), nil, func(name, _ string) []string {
-		return []string{SandboxRepository + "/" + name + ":" + SandboxTag}
-	})
-}
-
-func (b *Builder) assemble(ctx context.Context, dir string, names []string, references func(name, digest string) []string) ([]image.Image, error) {
-	set, err := image.LoadSet(filepath.Join(b.repoRoot, dir))
-	if err != nil {
-		return nil, err
-	}
-	if len(names) == 0 {
-		names = set.Runnable()
-	}
-	assembler := &image.Assembler{Set: set, Inputs: b, Store: b.cache, References: references, Progress: b.progress}
-	return assembler.Assemble(ctx, names...)
-}
-
-// publish lists archives where nodes look for them, and the digests of the
-// module's images where the Deckhouse side does.
-func (b *Builder) publish(target string, images []image.Image) ([]Result, error) {
-	var results []Result
-	archives := map[string]bool{}
-	for _, img := range images {
-		if !archives[img.Archive] {
-			archives[img.Archive] = true
-			results = append(results, Result{Name: target, Path: img.Archive})
-		}
-	}
-	if target != imagesTarget {
-		return results, nil
-	}
-	dir := filepath.Join(b.stateDir, "images")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, DigestsFile)
-	digests, err := json.MarshalIndent(image.Digests(images), "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	return append(results, Result{Name: DigestsFile, Path: file}), os.WriteFile(file, append(digests, '\n'), 0o644)
+	return archives(sandboxImagesTarget, images), nil
 }

@@ -1,0 +1,98 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/deckhouse/virtualization/sandbox/internal/image"
+)
+
+const (
+	// Repository is where the module's images are said to be: in a cluster of the
+	// sandbox an image is called Repository@digest. Nothing serves that address;
+	// every node has the images already.
+	Repository = "registry.sandbox.internal/modules/virtualization"
+	// SandboxRepository is the same for the sandbox's own images, which are called
+	// SandboxRepository/NAME:SandboxTag.
+	SandboxRepository = "registry.sandbox.internal/sandbox"
+	// SandboxTag is the tag of the sandbox's own images.
+	SandboxTag = "sandbox"
+
+	// DigestsFile is what Deckhouse reads the digests of a module's images from.
+	DigestsFile = "images_digests.json"
+)
+
+// Images assembles the module's images, all of them if none is named.
+func (b *Builder) Images(ctx context.Context, names ...string) ([]image.Image, error) {
+	return b.assemble(ctx, "images", names, func(_, digest string) []string {
+		return []string{Repository + "@" + digest}
+	})
+}
+
+// SandboxImages assembles the images that only the sandbox runs, all of them if
+// none is named.
+func (b *Builder) SandboxImages(ctx context.Context, names ...string) ([]image.Image, error) {
+	return b.assemble(ctx, filepath.Join("sandbox", "images"), names, func(name, _ string) []string {
+		return []string{SandboxRepository + "/" + name + ":" + SandboxTag}
+	})
+}
+
+func (b *Builder) assemble(ctx context.Context, dir string, names []string, references func(name, digest string) []string) ([]image.Image, error) {
+	set, err := image.LoadSet(filepath.Join(b.repoRoot, dir))
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		names = set.Runnable()
+	}
+	assembler := &image.Assembler{Set: set, Inputs: b, Store: b.cache, References: references, Progress: b.progress}
+	return assembler.Assemble(ctx, names...)
+}
+
+// archives lists the archives that images are in, each once.
+func archives(target string, images []image.Image) []Result {
+	var results []Result
+	listed := map[string]bool{}
+	for _, img := range images {
+		if !listed[img.Archive] {
+			listed[img.Archive] = true
+			results = append(results, Result{Name: target, Path: img.Archive})
+		}
+	}
+	return results
+}
+
+// noteDigests writes the digests of the module's images where the Deckhouse side
+// reads them. When only some were assembled, what is known of the others stays.
+func (b *Builder) noteDigests(images []image.Image, some bool) (string, error) {
+	dir := filepath.Join(b.stateDir, "images")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, DigestsFile)
+	digests := map[string]string{}
+	if some {
+		content, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(content, &digests)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	maps.Copy(digests, image.Digests(images))
+	content, err := json.MarshalIndent(digests, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	return file, os.WriteFile(file, append(content, '\n'), 0o644)
+}
