@@ -1,0 +1,116 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestRedirects(t *testing.T) {
+	for _, tc := range []struct {
+		redirects int
+		accepted  bool
+	}{{1, true}, {10, true}, {11, false}, {1 << 30, false}} {
+		t.Run(fmt.Sprint(tc.redirects), func(t *testing.T) {
+			left := tc.redirects
+			got, _, err := read(t, start(t, func(w http.ResponseWriter, r *http.Request) {
+				if left--; left >= 0 {
+					http.Redirect(w, r, "/disk.img", http.StatusFound)
+					return
+				}
+				serve(w, r)
+			}))
+			if tc.accepted {
+				wantContent(t, got, err)
+			} else {
+				wantError(t, err, "SourceUnreachable", true, "url", "more than 10 times")
+			}
+		})
+	}
+}
+
+func TestRedirectToNowhere(t *testing.T) {
+	for location, message := range map[string]string{
+		"ftp://mirror.example/disk.img": `"ftp"`,
+		"file:///etc/shadow":            `"file"`,
+	} {
+		_, _, err := read(t, start(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", location)
+			w.WriteHeader(http.StatusFound)
+		}))
+		wantError(t, err, "SourceUnreachable", true, "url", message)
+	}
+}
+
+// Credentials must not follow to another origin: another host, another port of
+// the same host, another scheme.
+func TestRedirectsKeepCredentialsAtTheirOrigin(t *testing.T) {
+	var elsewhere http.Header
+	other := start(t, func(w http.ResponseWriter, r *http.Request) {
+		elsewhere = r.Header.Clone()
+		serve(w, r)
+	})
+	origin := start(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Set-Cookie", "session=hunter2")
+		http.Redirect(w, r, other.URL, http.StatusFound)
+	})
+	origin.URL = strings.Replace(origin.URL, "://", "://user:hunter2@", 1) + "?signature=hunter2"
+	got, _, err := read(t, origin)
+	wantContent(t, got, err)
+	for name, values := range elsewhere {
+		if name == "Authorization" || name == "Cookie" || strings.Contains(strings.Join(values, " "), "hunter2") {
+			t.Errorf("%s: %q went to another origin", name, values)
+		}
+	}
+}
+
+func TestSameOrigin(t *testing.T) {
+	for _, tc := range []struct {
+		a, b string
+		want bool
+	}{
+		{"https://a.example/x", "https://a.example/y", true},
+		{"https://a.example", "https://a.example:443", true},
+		{"http://a.example", "http://A.example:80", true},
+		{"https://a.example", "http://a.example", false},
+		{"https://a.example", "https://b.a.example", false},
+		{"https://a.example", "https://a.example:8443", false},
+		{"https://a.example", "https://a.example.evil.example", false},
+	} {
+		a, err := url.Parse(tc.a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := url.Parse(tc.b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sameOrigin(a, b); got != tc.want {
+			t.Errorf("%s and %s: %t", tc.a, tc.b, got)
+		}
+	}
+}
+
+func TestRedirectThatGivesUpTLS(t *testing.T) {
+	plain := start(t, serve)
+	server := httptest.NewTLSServer(http.RedirectHandler(plain.URL+"?signature=hunter2", http.StatusFound))
+	t.Cleanup(server.Close)
+	secure := options(server.URL)
+	secure.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+
+	_, _, err := read(t, secure)
+	wantError(t, err, "SourceUnreachable", true, "url", "checksum")
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("%v shows the signature", err)
+	}
+	secure.Verified = true
+	got, _, err := read(t, secure)
+	wantContent(t, got, err)
+}
