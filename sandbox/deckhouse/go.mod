@@ -6,9 +6,14 @@ require (
 	github.com/Masterminds/semver/v3 v3.4.0
 	github.com/deckhouse/deckhouse/pkg/log v0.1.0
 	github.com/flant/addon-operator v1.18.7
+	github.com/flant/shell-operator v1.13.2
 	github.com/hashicorp/go-multierror v1.1.1
 	github.com/itchyny/gojq v0.12.17
+	github.com/spf13/pflag v1.0.6
+	k8s.io/api v0.32.10
+	k8s.io/apimachinery v0.32.10
 	k8s.io/client-go v0.32.10
+	k8s.io/utils v0.0.0-20241104100929-3ea5e8cea738
 	sigs.k8s.io/yaml v1.4.0
 )
 
@@ -70,7 +75,6 @@ require (
 	github.com/fatih/color v1.16.0 // indirect
 	github.com/felixge/httpsnoop v1.0.4 // indirect
 	github.com/flant/kube-client v1.5.0 // indirect
-	github.com/flant/shell-operator v1.13.2 // indirect
 	github.com/flopp/go-findfont v0.1.0 // indirect
 	github.com/fluxcd/flagger v1.36.1 // indirect
 	github.com/fogleman/gg v1.3.0 // indirect
@@ -185,7 +189,6 @@ require (
 	github.com/spaolacci/murmur3 v1.1.0 // indirect
 	github.com/spf13/cast v1.6.0 // indirect
 	github.com/spf13/cobra v1.9.1 // indirect
-	github.com/spf13/pflag v1.0.6 // indirect
 	github.com/stoewer/go-strcase v1.3.0 // indirect
 	github.com/tetratelabs/wazero v1.8.1 // indirect
 	github.com/tidwall/gjson v1.18.0 // indirect
@@ -235,9 +238,7 @@ require (
 	gopkg.in/robfig/cron.v2 v2.0.0-20150107220207-be2e0b0deed5 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	helm.sh/helm/v3 v3.15.4 // indirect
-	k8s.io/api v0.32.10 // indirect
 	k8s.io/apiextensions-apiserver v0.32.10 // indirect
-	k8s.io/apimachinery v0.32.10 // indirect
 	k8s.io/apiserver v0.32.10 // indirect
 	k8s.io/cli-runtime v0.32.10 // indirect
 	k8s.io/component-base v0.32.10 // indirect
@@ -245,7 +246,6 @@ require (
 	k8s.io/klog/v2 v2.130.1 // indirect
 	k8s.io/kube-openapi v0.0.0-20241105132330-32ad38e42d3f // indirect
 	k8s.io/kubectl v0.30.3 // indirect
-	k8s.io/utils v0.0.0-20241104100929-3ea5e8cea738 // indirect
 	oras.land/oras-go v1.2.6 // indirect
 	sigs.k8s.io/controller-runtime v0.20.4 // indirect
 	sigs.k8s.io/json v0.0.0-20241010143419-9aa6b5e7a4b3 // indirect

@@ -27,7 +27,9 @@ import (
 )
 
 // told keeps what the reporter was told last for each ModuleConfig.
-type told struct{ statuses map[string]report.ConfigStatus }
+type told struct {
+	statuses map[string]report.ConfigStatus
+}
 
 func (r *told) ModuleConfig(_ context.Context, name string, status report.ConfigStatus, _ string) error {
 	r.statuses[name] = status
