@@ -7,7 +7,7 @@ export SANDBOX_STATE ?= /var/lib/virtualization-sandbox
 SANDBOX := bin/sandbox
 
 # One Go module a line: each has dependencies that do not go with the others'.
-MODULES := . api hooks sandbox sandbox/deckhouse
+MODULES := . api hooks sandbox sandbox/deckhouse test/render tools
 LINTER := bin/golangci-lint
 
 .PHONY: up
