@@ -30,7 +30,12 @@ type session struct {
 	builder  *build.Builder
 	artifact cluster.Artifacts
 	client   *supervisor.Client
+	// cancel ends the command for a reason.
+	cancel context.CancelCauseFunc
 }
+
+// errSupervisorEnded ends an "up" whose cluster was taken away.
+var errSupervisorEnded = errors.New("the supervisor ended in the middle: see \"sandbox logs supervisor\", and type \"sandbox up\" to go on")
 
 // newSession prepares a command that may build things.
 func newSession(out io.Writer, repo string) (*session, error) {

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -65,8 +66,15 @@ After an interruption, or when something was killed, run it again.`,
 }
 
 func runSteps(ctx context.Context, s *session, list []step) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Waiting for something in a cluster that is gone would be for nothing.
+	s.cancel = cancel
 	for _, step := range list {
 		if err := s.report.Phase(step.name, func() error { return step.run(ctx, s) }); err != nil {
+			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+				return cause
+			}
 			return err
 		}
 	}

@@ -47,9 +47,13 @@ func startCluster(ctx context.Context, s *session) error {
 	if err := pki.Ensure(s.state.PKI(), pki.Access{Kubeconfig: s.state.Kubeconfig(), Address: address}, nodes); err != nil {
 		return err
 	}
-	if s.client, err = supervisor.Start(ctx, s.state); err != nil {
+	if s.client, err = supervisor.Start(ctx, s.state, s.report.Say); err != nil {
 		return err
 	}
+	go func() {
+		<-s.client.Ended()
+		s.cancel(errSupervisorEnded)
+	}()
 	if err := s.startHostBox(); err != nil {
 		return err
 	}

@@ -160,13 +160,15 @@ func (p planner) containerd() process.Spec {
 }
 
 func (p planner) kubelet() process.Spec {
-	return p.spec(p.in.Artifacts.Kubernetes, "kubelet", []string{
+	spec := p.spec(p.in.Artifacts.Kubernetes, "kubelet", []string{
 		"--config=" + p.config(kubeletFile),
 		"--kubeconfig=" + p.kubeconfig(pki.KubeletClient(p.node.Name)),
 		"--hostname-override=" + p.node.Name,
 		"--node-ip=" + p.node.Address.String(),
 		"--root-dir=/var/lib/kubelet",
 	}, kubeletFile)
+	spec.WaitFor = containerdSocket
+	return spec
 }
 
 func (p planner) kubeProxy() process.Spec {

@@ -61,6 +61,10 @@ func (k *keeper) run() {
 	defer k.log.Close()
 	delay := firstDelay
 	for {
+		if k.awaitNeeds() {
+			k.set(Stopped, 0)
+			return
+		}
 		started := k.clock.Now()
 		how, stopped := k.once()
 		if stopped {
@@ -81,6 +85,18 @@ func (k *keeper) run() {
 		}
 		delay = min(delay*2, lastDelay)
 	}
+}
+
+// awaitNeeds returns when what the process needs is there, or it was stopped.
+func (k *keeper) awaitNeeds() (stopped bool) {
+	for k.spec.WaitFor != "" && !k.starter.Serves(k.spec.WaitFor) {
+		select {
+		case <-k.stopping:
+			return true
+		case <-k.clock.After(needsInterval):
+		}
+	}
+	return false
 }
 
 // once runs the process to its end, or until stop is called.

@@ -16,6 +16,8 @@ import (
 const (
 	firstDelay = 500 * time.Millisecond
 	lastDelay  = 30 * time.Second
+	// How often to look whether what a process needs is there.
+	needsInterval = 200 * time.Millisecond
 	// A process that ran this long has recovered: its next end counts as the first.
 	recoveredAfter = time.Minute
 	// How long a process has to end by itself before it is killed.

@@ -5,6 +5,7 @@ package process
 
 import (
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -39,6 +40,16 @@ func (o *OS) Start(spec Spec, log io.Writer) (Handle, error) {
 		cmd.Dir = "/"
 	}
 	return o.StartCommand(cmd)
+}
+
+// Serves says whether a unix socket takes connections.
+func (o *OS) Serves(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // StartCommand starts a prepared command in a way that Reap knows of.

@@ -24,6 +24,9 @@ type Spec struct {
 	Env []string
 	// Dir is the working directory; empty means /.
 	Dir string
+	// WaitFor is a unix socket that has to take connections before the process
+	// is started: some programs give up at once when a service is not there yet.
+	WaitFor string
 	// Revision changes when something the process reads only at its start has
 	// changed, such as its configuration file.
 	Revision string
@@ -31,7 +34,7 @@ type Spec struct {
 
 // Equal says whether a process started from one need not be restarted for the other.
 func (s Spec) Equal(o Spec) bool {
-	return s.Name == o.Name && s.Dir == o.Dir && s.Revision == o.Revision &&
+	return s.Name == o.Name && s.Dir == o.Dir && s.Revision == o.Revision && s.WaitFor == o.WaitFor &&
 		slices.Equal(s.Argv, o.Argv) && slices.Equal(s.Env, o.Env)
 }
 
@@ -87,6 +90,8 @@ type Handle interface {
 // Starter starts processes. The real one is OS; tests have their own.
 type Starter interface {
 	Start(spec Spec, log io.Writer) (Handle, error)
+	// Serves says whether a unix socket takes connections.
+	Serves(socket string) bool
 }
 
 // describeExit puts the end of a process into words.

@@ -79,15 +79,45 @@ func (c *Client) Status() (Status, error) {
 	return s, err
 }
 
+// Ended is closed when the supervisor ends, however it does.
+func (c *Client) Ended() <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = c.call("Wait", Nothing{}, &Nothing{})
+	}()
+	return ended
+}
+
 func (c *Client) call(method string, argument, answer any) error {
 	return c.rpc.Call(serviceName+"."+method, argument, answer)
 }
 
-// Start connects with the supervisor and starts it first if there is none.
-func Start(ctx context.Context, dir state.Dir) (*Client, error) {
+// understands says whether the supervisor is of this program's kind. Another one
+// runs after the sandbox itself was changed.
+func (c *Client) understands() bool {
+	var version int
+	return c.call("Protocol", Nothing{}, &version) == nil && version == protocol
+}
+
+// Start connects with the supervisor and starts it first if there is none. One
+// that speaks another protocol is replaced, with all it runs.
+func Start(ctx context.Context, dir state.Dir, say func(format string, args ...any)) (*Client, error) {
 	if c, err := Dial(dir); err == nil {
-		return c, nil
+		if c.understands() {
+			return c, nil
+		}
+		c.Close()
+		say("the running supervisor is of another version: starting anew")
+		if err := Stop(ctx, dir); err != nil {
+			return nil, err
+		}
 	}
+	return launchSupervisor(ctx, dir)
+}
+
+// launchSupervisor starts a supervisor that outlives this command.
+func launchSupervisor(ctx context.Context, dir state.Dir) (*Client, error) {
 	if err := os.MkdirAll(dir.Logs(), 0o755); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,10 @@ import (
 
 const serviceName = "Supervisor"
 
+// protocol is raised with every change of what commands and a running supervisor
+// say to each other.
+const protocol = 2
+
 // ErrRunning says that another supervisor has the state directory.
 var ErrRunning = errors.New("a supervisor runs already")
 
@@ -159,9 +163,22 @@ func (s *Service) EnsureForward(r ForwardRequest, _ *Nothing) error {
 	return s.supervisor.ensureForward(r.Listen, r.Target)
 }
 
+// Protocol tells which commands the supervisor understands.
+func (s *Service) Protocol(_ Nothing, version *int) error {
+	*version = protocol
+	return nil
+}
+
 // Status tells everything.
 func (s *Service) Status(_ Nothing, status *Status) error {
 	*status = s.supervisor.status()
+	return nil
+}
+
+// Wait answers when the supervisor ends, in an orderly way or not at all: its
+// caller sees the connection break in any case.
+func (s *Service) Wait(_ Nothing, _ *Nothing) error {
+	<-s.done
 	return nil
 }
 
