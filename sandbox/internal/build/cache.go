@@ -40,11 +40,8 @@ type cache struct {
 // temporary folder, which gets its name only when it is complete, so that a crash
 // leaves nothing that looks finished. Other processes wait meanwhile.
 func (c *cache) Ensure(ctx context.Context, kind, name, key string, create func(ctx context.Context, dir string) error) (string, error) {
-	if len(key) > keyLength {
-		key = key[:keyLength]
-	}
 	folder := filepath.Join(c.dir, kind)
-	final := filepath.Join(folder, name+"-"+key)
+	final := c.path(kind, name, key)
 	if c.use(final) {
 		return final, nil
 	}
@@ -71,6 +68,11 @@ func (c *cache) Ensure(ctx context.Context, kind, name, key string, create func(
 	}
 	c.use(final)
 	return final, c.prune(folder, name, final)
+}
+
+// path is where the folder of a key is, if there is one.
+func (c *cache) path(kind, name, key string) string {
+	return filepath.Join(c.dir, kind, name+"-"+key[:min(len(key), keyLength)])
 }
 
 // use tells whether a folder exists and notes that it was used now.

@@ -44,23 +44,29 @@ func (b *Builder) PackageRoot(ctx context.Context, suite string, packages []stri
 	return image.Artifact{Path: filepath.Join(dir, rootTar), Key: sum}, err
 }
 
+// buildRootKey identifies the build root; it is part of the key of whatever is
+// compiled in it.
+func buildRootKey() (string, error) {
+	return newKey().add("build root", buildSuite, strings.Join(buildPackages, ","), nbdSource).sum()
+}
+
 // buildRoot returns the root file system that programs with C libraries are
-// compiled in, and its key.
-func (b *Builder) buildRoot(ctx context.Context) (dir, sum string, err error) {
-	sum, err = newKey().add("build root", buildSuite, strings.Join(buildPackages, ","), nbdSource).sum()
+// compiled in.
+func (b *Builder) buildRoot(ctx context.Context) (string, error) {
+	sum, err := buildRootKey()
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	// Several builds of this run may come here at once.
 	b.rootMutex.Lock()
 	defer b.rootMutex.Unlock()
-	dir, err = b.cache.Ensure(ctx, "debian", buildSuite+"-build", sum, func(ctx context.Context, dir string) error {
+	dir, err := b.cache.Ensure(ctx, "debian", buildSuite+"-build", sum, func(ctx context.Context, dir string) error {
 		return b.bootstrap(ctx, "build root of Debian "+buildSuite, buildSuite, filepath.Join(dir, rootFolder),
 			"--variant=minbase", "--include="+strings.Join(buildPackages, ","),
 			"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--customize-hook=chroot \"$1\" sh -c 'cd /usr/src && apt-get source --download-only "+nbdSource+"'")
 	})
-	return filepath.Join(dir, rootFolder), sum, err
+	return filepath.Join(dir, rootFolder), err
 }
 
 // bootstrap makes a root file system with mmdebstrap.

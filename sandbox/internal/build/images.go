@@ -29,11 +29,15 @@ const (
 
 	// DigestsFile is what Deckhouse reads the digests of a module's images from.
 	DigestsFile = "images_digests.json"
+
+	// imagesDir and sandboxImagesDir hold the definitions.
+	imagesDir        = "images"
+	sandboxImagesDir = "sandbox/images"
 )
 
 // Images assembles the module's images, all of them if none is named.
 func (b *Builder) Images(ctx context.Context, names ...string) ([]image.Image, error) {
-	return b.assemble(ctx, "images", names, func(_, digest string) []string {
+	return b.assemble(ctx, imagesDir, names, func(_, digest string) []string {
 		return []string{Repository + "@" + digest}
 	})
 }
@@ -41,7 +45,7 @@ func (b *Builder) Images(ctx context.Context, names ...string) ([]image.Image, e
 // SandboxImages assembles the images that only the sandbox runs, all of them if
 // none is named.
 func (b *Builder) SandboxImages(ctx context.Context, names ...string) ([]image.Image, error) {
-	return b.assemble(ctx, filepath.Join("sandbox", "images"), names, func(name, _ string) []string {
+	return b.assemble(ctx, sandboxImagesDir, names, func(name, _ string) []string {
 		return []string{SandboxRepository + "/" + name + ":" + SandboxTag}
 	})
 }

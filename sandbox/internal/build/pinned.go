@@ -24,31 +24,48 @@ type release struct {
 
 // release compiles all commands of a pinned module, or finds them in the cache.
 func (b *Builder) release(ctx context.Context, dir string) (*release, error) {
-	p, err := loadPinned(b.repoRoot, dir)
+	p, sum, err := b.releaseKey(dir)
 	if err != nil {
 		return nil, err
 	}
-	if p == nil {
-		return nil, fmt.Errorf("%s has no %s", dir, recipeFile)
-	}
-	root, rootKey := "", ""
-	if p.recipe.Cgo {
-		if root, rootKey, err = b.buildRoot(ctx); err != nil {
-			return nil, err
-		}
-	}
-	sum, err := newKey().add("go", b.toolchain.Version, b.toolchain.Arch).tree("module", p.path).add("root", rootKey).sum()
-	if err != nil {
-		return nil, err
-	}
-	folder, err := b.cache.Ensure(ctx, "go", p.name(), sum, func(ctx context.Context, out string) error {
-		return b.compile(ctx, p, root, out)
+	folder, err := b.cache.Ensure(ctx, releaseKind, p.name(), sum, func(ctx context.Context, out string) error {
+		return b.compile(ctx, p, out)
 	})
 	return &release{pinned: p, dir: folder, key: sum}, err
 }
 
+// releaseKind is the kind under which releases are kept in the cache.
+const releaseKind = "go"
+
+// releaseKey reads a pinned module and makes the key of its release.
+func (b *Builder) releaseKey(dir string) (*pinned, string, error) {
+	p, err := loadPinned(b.repoRoot, dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if p == nil {
+		return nil, "", fmt.Errorf("%s has no %s", dir, recipeFile)
+	}
+	k := newKey().add("go", b.toolchain.Version, b.toolchain.Arch).tree("module", p.path)
+	if p.recipe.Cgo {
+		root, err := buildRootKey()
+		if err != nil {
+			return nil, "", err
+		}
+		k.add("root", root)
+	}
+	sum, err := k.sum()
+	return p, sum, err
+}
+
 // compile builds the commands of a pinned module into a folder.
-func (b *Builder) compile(ctx context.Context, p *pinned, root, out string) (err error) {
+func (b *Builder) compile(ctx context.Context, p *pinned, out string) (err error) {
+	root := ""
+	if p.recipe.Cgo {
+		if root, err = b.buildRoot(ctx); err != nil {
+			return err
+		}
+	}
 	packages := p.packages()
 	step := b.step(fmt.Sprintf("%s, %d programs", p.name(), len(packages)))
 	defer func() { step.end(err) }()

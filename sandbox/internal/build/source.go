@@ -45,7 +45,7 @@ func (b *Builder) CProgram(ctx context.Context, dir, source string) (image.Artif
 	if err != nil {
 		return image.Artifact{}, err
 	}
-	root, rootKey, err := b.buildRoot(ctx)
+	rootKey, err := buildRootKey()
 	if err != nil {
 		return image.Artifact{}, err
 	}
@@ -55,6 +55,10 @@ func (b *Builder) CProgram(ctx context.Context, dir, source string) (image.Artif
 	}
 	const program = "program"
 	folder, err := b.cache.Ensure(ctx, "c", path.Base(path.Dir(inside)), sum, func(ctx context.Context, out string) error {
+		root, err := b.buildRoot(ctx)
+		if err != nil {
+			return err
+		}
 		from, err := b.download(ctx, version)
 		if err != nil {
 			return err

@@ -5,7 +5,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -27,14 +26,18 @@ type Result struct {
 // maker makes one target.
 type maker func(ctx context.Context, b *Builder) ([]Result, error)
 
-// targets are the things that can be asked for by name.
+// releases are the targets that are pinned modules, and their folders.
+var releases = map[string]string{
+	"kubernetes": "third_party/kubernetes",
+	"containerd": "third_party/containerd",
+	"coredns":    "third_party/coredns",
+	"csi":        "third_party/csi",
+	"kubevirt":   "third_party/kubevirt",
+	"cdi":        "third_party/cdi",
+}
+
+// targets are the other things that can be asked for by name.
 var targets = map[string]maker{
-	"kubernetes":        releaseTarget("third_party/kubernetes"),
-	"containerd":        releaseTarget("third_party/containerd"),
-	"coredns":           releaseTarget("third_party/coredns"),
-	"csi":               releaseTarget("third_party/csi"),
-	"kubevirt":          releaseTarget("third_party/kubevirt"),
-	"cdi":               releaseTarget("third_party/cdi"),
 	"deckhouse":         ownTarget("sandbox/deckhouse", "./cmd/..."),
 	"hooks":             ownTarget("hooks", "./cmd/virtualization-hooks"),
 	"d8v":               ownTarget(".", "./cmd/d8v"),
@@ -43,25 +46,33 @@ var targets = map[string]maker{
 }
 
 // Targets lists what can be built; images/NAME for a single image is understood too.
-func Targets() []string { return slices.Sorted(maps.Keys(targets)) }
+func Targets() []string {
+	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(releases)), slices.Collect(maps.Keys(targets)))))
+}
 
 // Build makes targets one after the other and says where each result is.
 func (b *Builder) Build(ctx context.Context, names ...string) ([]Result, error) {
-	wait := b.fetchRoots(ctx, names)
+	ctx, stop := context.WithCancel(ctx)
+	fetched := b.fetchRoots(ctx, names)
+	// When a target fails, what others would need is not waited for.
+	defer func() { stop(); <-fetched }()
 	var results []Result
 	for _, name := range names {
 		made, err := b.target(ctx, name)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("building %s: %w", name, err), wait())
+			return nil, fmt.Errorf("building %s: %w", name, err)
 		}
 		results = append(results, made...)
 	}
-	return results, wait()
+	return results, nil
 }
 
 func (b *Builder) target(ctx context.Context, name string) ([]Result, error) {
 	if single, found := strings.CutPrefix(name, imagesTarget+"/"); found {
 		return b.images(ctx, single)
+	}
+	if dir, found := releases[name]; found {
+		return b.releaseTarget(ctx, dir)
 	}
 	build, found := targets[name]
 	if !found {
@@ -71,14 +82,12 @@ func (b *Builder) target(ctx context.Context, name string) ([]Result, error) {
 }
 
 // releaseTarget yields the folder with the commands of a pinned module.
-func releaseTarget(dir string) maker {
-	return func(ctx context.Context, b *Builder) ([]Result, error) {
-		r, err := b.release(ctx, dir)
-		if err != nil {
-			return nil, err
-		}
-		return []Result{{Name: r.name(), Path: r.dir}}, nil
+func (b *Builder) releaseTarget(ctx context.Context, dir string) ([]Result, error) {
+	r, err := b.release(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
+	return []Result{{Name: r.name(), Path: r.dir}}, nil
 }
 
 // ownTarget yields the commands of a module of ours.
