@@ -6,6 +6,7 @@ package shared
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -23,17 +24,28 @@ type Reconciler[T client.Object, O any] struct {
 	// Decide is pure: no client, no clock, no I/O, and nothing in the plan may
 	// point into the observation's cached objects.
 	Decide func(observed O) Plan[T]
+
+	superseded superseded
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler[T, O]) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.Result, error) {
 	object := r.New()
 	if err := r.Client.Get(ctx, req.NamespacedName, object); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.superseded.forget(req.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if r.superseded.covers(object) {
+		return ctrl.Result{RequeueAfter: staleDelay}, nil
 	}
 	observed, err := r.Observe(ctx, object.DeepCopyObject().(T))
 	if err != nil {
 		return result(ctrl.Result{}, err)
 	}
-	return result(Execute(ctx, r.Executor, object.DeepCopyObject().(T), r.Decide(observed)))
+	written := object.DeepCopyObject().(T)
+	res, err := Execute(ctx, r.Executor, written, r.Decide(observed))
+	r.superseded.note(object, written)
+	return result(res, err)
 }
