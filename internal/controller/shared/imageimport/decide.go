@@ -23,7 +23,13 @@ const (
 	credentialRenewal = time.Hour
 	// cleanupDeadline is how long a deleted image waits for the registry.
 	cleanupDeadline = 5 * time.Minute
+	// cleanupRetry is the pause between attempts to empty the registry.
+	cleanupRetry = 5 * time.Second
 )
+
+// messageStarting is for an importer of which nothing is known yet. Creating it and
+// seeing it for the first time are told alike, which saves a write.
+const messageStarting = "The importer is being started"
 
 // Decision is what the image and its helpers should be.
 type Decision struct {
@@ -103,7 +109,7 @@ func unsupported(source Source) string {
 
 func (d *draft) start() Decision {
 	d.setPending()
-	d.notReady(v1alpha2.ReasonProvisioningNotStarted, "The importer is being started")
+	d.notReady(v1alpha2.ReasonProvisioningNotStarted, messageStarting)
 	d.event(corev1.EventTypeNormal, eventStarted, "Importing from the data source into "+d.Image.Repository())
 	d.writeSecret()
 	d.out.Create = append(d.out.Create, buildPod(d.Image, d.Settings, d.Credential))
@@ -135,7 +141,7 @@ func (d *draft) refused(refusal shared.Refusal) Decision {
 }
 
 func (d *draft) waiting(a attempt) Decision {
-	message := "The importer has not started yet"
+	message := messageStarting
 	if a.reason != "" {
 		message += ": " + a.reason
 	}
@@ -307,19 +313,26 @@ func (d *draft) terminating() Decision {
 		return d.finish()
 	}
 	d.removeSecret()
+	failure := d.CleanupFailure
 	switch {
-	case d.CleanupFailure != "" && d.Now.Sub(*d.Image.DeletedAt) >= cleanupDeadline:
+	case failure == nil:
+		d.leaving("Deleting the image from the registry")
+		d.out.EmptyRegistry = true
+	case d.Now.Sub(*d.Image.DeletedAt) >= cleanupDeadline:
 		d.out.Events = append(d.out.Events, shared.Event{
 			Type: corev1.EventTypeWarning, Reason: eventLeftovers,
 			Message: fmt.Sprintf("The image stays in the registry as %s: it could not be deleted within %s: %s",
-				d.Image.Reference(d.Settings.RegistryAddress), cleanupDeadline, d.CleanupFailure),
+				d.Image.Reference(d.Settings.RegistryAddress), cleanupDeadline, failure.Message),
 		})
-	case d.CleanupFailure != "":
-		d.leaving(fmt.Sprintf("Deleting the image from the registry fails: %s. It is tried until %s, then the image is let go",
-			d.CleanupFailure, d.Image.DeletedAt.Add(cleanupDeadline).UTC().Format(time.RFC3339)))
-		d.out.EmptyRegistry = true
 	default:
-		d.leaving("Deleting the image from the registry")
+		d.leaving(fmt.Sprintf("Deleting the image from the registry fails: %s. It is tried until %s, then the image is let go",
+			failure.Message, d.Image.DeletedAt.Add(cleanupDeadline).UTC().Format(time.RFC3339)))
+		// The message may change with every attempt, and a changed status brings the
+		// image back at once: the pause has to be kept here.
+		if wait := failure.At.Add(cleanupRetry).Sub(d.Now); wait > 0 {
+			d.out.RequeueAfter = wait
+			return d.finish()
+		}
 		d.out.EmptyRegistry = true
 	}
 	d.out.Finalizer = shared.FinalizerRemove

@@ -85,7 +85,7 @@ func TestDecide(t *testing.T) {
 				}}
 			})),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
-			message: "not started yet: Unschedulable: 0/2 nodes are available", requeue: time.Hour + time.Second,
+			message: "is being started: Unschedulable: 0/2 nodes are available", requeue: time.Hour + time.Second,
 		},
 		{
 			name:     "pod without its image",
@@ -97,7 +97,7 @@ func TestDecide(t *testing.T) {
 			name: "container is being made", observed: observe(
 				withPod(tokenLeft(90*time.Minute), container(corev1.PodPending, 0, waitingFor("ContainerCreating", ""), corev1.ContainerState{}))),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
-			message: "not started yet: ContainerCreating", requeue: 30*time.Minute + time.Second,
+			message: "is being started: ContainerCreating", requeue: 30*time.Minute + time.Second,
 		},
 		{
 			name: "running without a report", observed: observe(running),
@@ -362,6 +362,7 @@ func TestDecideTerminating(t *testing.T) {
 		empty     bool
 		message   string
 		event     string
+		requeue   time.Duration
 	}{
 		{
 			name:     "while importing",
@@ -381,13 +382,18 @@ func TestDecideTerminating(t *testing.T) {
 		},
 		{
 			name:      "registry does not answer",
-			observed:  observe(deletedAt(now.Add(-time.Minute)), func(o *Observed) { o.CleanupFailure = "connection refused" }),
+			observed:  observe(deletedAt(now.Add(-time.Minute)), cleanupFailed(now.Add(-5*time.Second))),
 			finalizer: shared.FinalizerRemove, writes: "delete Secret", empty: true,
 			message: "fails: connection refused. It is tried until 2026-11-22T12:04:00Z, then the image is let go",
 		},
 		{
+			name:     "registry has just not answered",
+			observed: observe(deletedAt(now.Add(-time.Minute)), cleanupFailed(now.Add(-2*time.Second))),
+			writes:   "delete Secret", message: "fails: connection refused", requeue: 3 * time.Second,
+		},
+		{
 			name:      "registry does not answer for long",
-			observed:  observe(deletedAt(now.Add(-5*time.Minute)), func(o *Observed) { o.CleanupFailure = "connection refused" }),
+			observed:  observe(deletedAt(now.Add(-5*time.Minute)), cleanupFailed(now.Add(-5*time.Second))),
 			finalizer: shared.FinalizerRemove, writes: "delete Secret", event: "Warning ImageLeftInRegistry",
 		},
 		{
@@ -405,6 +411,9 @@ func TestDecideTerminating(t *testing.T) {
 			}
 			if events := eventsOf(got.Events); events != tc.event {
 				t.Errorf("events: got %q, want %q", events, tc.event)
+			}
+			if got.RequeueAfter != tc.requeue {
+				t.Errorf("requeue: got %s, want %s", got.RequeueAfter, tc.requeue)
 			}
 			if tc.observed.Image.Held && got.Status.Phase != "Terminating" {
 				t.Errorf("phase: %q", got.Status.Phase)

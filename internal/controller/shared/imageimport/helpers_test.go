@@ -128,3 +128,7 @@ func failureMessage(t *testing.T, failure report.Failure) string {
 func deletedAt(at time.Time) func(*Observed) {
 	return func(o *Observed) { o.Image.DeletedAt = ptr.To(at) }
 }
+
+func cleanupFailed(at time.Time) func(*Observed) {
+	return func(o *Observed) { o.CleanupFailure = &CleanupFailure{Message: "connection refused", At: at} }
+}

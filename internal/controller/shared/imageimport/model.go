@@ -73,6 +73,12 @@ type Credential struct {
 	ExpiresAt time.Time
 }
 
+// CleanupFailure says why the registry could not be emptied, and when that was tried.
+type CleanupFailure struct {
+	Message string
+	At      time.Time
+}
+
 // Observed is everything that a decision is made from.
 type Observed struct {
 	Image    Image
@@ -85,8 +91,8 @@ type Observed struct {
 	// Credential is a fresh one, for a Secret that has to be written. What is in the
 	// Secret is never read: the controller needs no right to do so.
 	Credential Credential
-	// CleanupFailure says why the last attempt to empty the registry failed.
-	CleanupFailure string
+	// CleanupFailure is the last attempt to empty the registry, if it failed.
+	CleanupFailure *CleanupFailure
 	// Refusal is set when the plan that was made without it could not be carried out.
 	Refusal *shared.Refusal
 }

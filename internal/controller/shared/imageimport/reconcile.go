@@ -70,9 +70,6 @@ type Reconciler[T client.Object] struct {
 	cleanups sync.Map
 }
 
-// cleanupRetry is the pause between attempts to empty the registry.
-const cleanupRetry = 5 * time.Second
-
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	inner := shared.Reconciler[T, observation[T]]{
@@ -115,7 +112,7 @@ func (r *Reconciler[T]) observe(ctx context.Context, object T) (observation[T], 
 		o.Progress = &newest
 	}
 	if failure, ok := r.cleanups.Load(image.UID); ok {
-		o.CleanupFailure = failure.(string)
+		o.CleanupFailure = failure.(*CleanupFailure)
 	}
 	if image.DeletedAt != nil || image.Status.isReady() {
 		return o, nil
@@ -175,7 +172,7 @@ func (r *Reconciler[T]) plan(o observation[T]) shared.Plan[T] {
 func (r *Reconciler[T]) emptyRegistry(ctx context.Context, image Image) error {
 	err := r.Registry.Delete(ctx, image.Reference(r.Settings.RegistryAddress))
 	if err != nil {
-		r.cleanups.Store(image.UID, err.Error())
+		r.cleanups.Store(image.UID, &CleanupFailure{Message: err.Error(), At: r.Clock.Now()})
 		return shared.Waiting("the registry does not delete the image: "+err.Error(), cleanupRetry)
 	}
 	r.cleanups.Delete(image.UID)
