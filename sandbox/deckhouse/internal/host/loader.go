@@ -41,6 +41,9 @@ func (l *moduleLoader) LoadModules() ([]*modules.BasicModule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("module %s: %w", name, err)
 		}
+		// Critical modules run in the main queue, one after the other: what is
+		// needed comes first, and nothing asks every few seconds whether it is done.
+		shell.SetCritical(true)
 		loaded = append(loaded, shell)
 	}
 	module, err := l.LoadModule("", l.dir(l.name))
@@ -60,6 +63,7 @@ func (l *moduleLoader) LoadModule(_, dir string) (*modules.BasicModule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("module %s: %w", l.name, err)
 	}
+	module.SetCritical(true)
 	registry := l.options.Registry
 	module.InjectRegistryValue(&modules.Registry{
 		Base: registry.Base, DockerCfg: registry.DockerCfg, Scheme: registry.Scheme, CA: registry.CA,

@@ -24,7 +24,8 @@ const (
 	clientRate, clientBurst = 50, 100
 	patchTimeout            = 10 * time.Second
 	helmHistory             = 3
-	parallelQueues          = 1
+	// addon-operator divides by one less than this.
+	parallelQueues = 2
 )
 
 // newOperator prepares addon-operator. It is configured by variables of its
