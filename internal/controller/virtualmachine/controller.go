@@ -61,6 +61,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		namespace: opts.Namespace,
 		clock:     opts.Clock,
 	}
+	r.main = r.newLoop("")
 	return r.watch(ctrl.NewControllerManagedBy(mgr)).
 		Named(controllerName).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).

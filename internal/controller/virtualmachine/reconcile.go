@@ -31,23 +31,27 @@ type reconciler struct {
 	direct    client.Reader
 	namespace string
 	clock     clock.PassiveClock
+	// main is the loop that everything goes through first.
+	main *loop
 }
 
 // Reconcile runs the shared loop. When the engine's admission refuses the rendered
 // machine, the loop runs once more with that answer, so that the status tells it;
 // trying again is pointless until something changes.
 func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.Result, error) {
-	result, err := r.loop("").Reconcile(ctx, req)
-	if !isRefusal(err) {
+	result, err := r.main.Reconcile(ctx, req)
+	refusal := shared.RefusalOf(err)
+	if refusal == nil {
 		return result, err
 	}
-	if _, again := r.loop(refusalMessage(err)).Reconcile(ctx, req); again != nil {
-		return ctrl.Result{}, again
+	result, again := r.newLoop(refusal.Message).Reconcile(ctx, req)
+	if again != nil || !result.IsZero() {
+		return result, again
 	}
 	return ctrl.Result{}, reconcile.TerminalError(err)
 }
 
-func (r *reconciler) loop(refusal string) *loop {
+func (r *reconciler) newLoop(refusal string) *loop {
 	return &loop{
 		Executor: r.Executor,
 		New:      func() *v1alpha2.VirtualMachine { return &v1alpha2.VirtualMachine{} },
@@ -58,32 +62,6 @@ func (r *reconciler) loop(refusal string) *loop {
 		},
 		Decide: r.plan,
 	}
-}
-
-// isRefusal tells an answer that will be the same next time from a failure.
-func isRefusal(err error) bool {
-	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err)
-}
-
-// refusalMessage is the answer itself, without the words of those who passed it
-// on.
-func refusalMessage(err error) string {
-	var status apierrors.APIStatus
-	for cause := err; cause != nil; {
-		if known, ok := cause.(apierrors.APIStatus); ok {
-			status = known
-			break
-		}
-		wrapped, ok := cause.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		cause = wrapped.Unwrap()
-	}
-	if status == nil {
-		return err.Error()
-	}
-	return strings.TrimSuffix(status.Status().Message, ".")
 }
 
 // plan turns a decision into a plan: setting the run strategy becomes an action.

@@ -1,0 +1,320 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package machines goes through the life of machines with the real controllers, a
+// real API server, and a script that plays the engine.
+package machines
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	virtv1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
+	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
+	"github.com/deckhouse/virtualization/internal/ipam"
+	"github.com/deckhouse/virtualization/internal/testing/apiserver"
+	"github.com/deckhouse/virtualization/internal/testing/engine"
+)
+
+// patience is how long a test waits for something that takes milliseconds.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(klog.NewKlogr())
+	apiserver.Main(m)
+}
+
+// world is one namespace with the controllers and the engine at work in it.
+type world struct {
+	t         *testing.T
+	ctx       context.Context
+	client    client.Client
+	namespace string
+	class     string
+	engine    *engine.Engine
+	writes    *writeLog
+}
+
+// newWorld starts the controllers for one namespace. The ranges must differ from
+// those of other tests: leases are of the cluster.
+func newWorld(t *testing.T, cidrs ...string) *world {
+	t.Helper()
+	scheme := testScheme()
+	apiserver.Install(t, engine.Resources()...)
+	restConfig := apiserver.Config(t)
+	c, err := client.New(restConfig, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, ctx: t.Context(), client: c, namespace: apiserver.Namespace(t, c), writes: &writeLog{}}
+	w.class = w.namespace + "-class"
+	w.engine = engine.Start(t, restConfig, scheme, w.namespace)
+	startControllers(t, w.writes.count(restConfig), scheme, w.namespace, cidrs)
+	w.createClass()
+	return w
+}
+
+func testScheme() *runtime.Scheme {
+	scheme := apiserver.Scheme()
+	utilruntime.Must(virtv1.AddToScheme(scheme))
+	return scheme
+}
+
+func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Scheme, namespace string, cidrs []string) {
+	t.Helper()
+	pool, err := ipam.NewPool(cidrs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme:     scheme,
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	setups := []error{
+		ipaddresslease.Setup(mgr, ipaddresslease.Options{}),
+		ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}),
+		virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: namespace}),
+	}
+	for _, err := range setups {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("manager: %v", err)
+		}
+	})
+	if !mgr.GetCache().WaitForCacheSync(ctx) {
+		t.Fatal("the cache does not fill")
+	}
+}
+
+// writeLog records what the controllers write, except events: those are told, not
+// kept.
+type writeLog struct {
+	mu      sync.Mutex
+	entries []string
+}
+
+// count wraps a configuration so that writes through it are recorded.
+func (l *writeLog) count(restConfig *rest.Config) *rest.Config {
+	counted := rest.CopyConfig(restConfig)
+	counted.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(request *http.Request) (*http.Response, error) {
+			response, err := next.RoundTrip(request)
+			if request.Method != http.MethodGet && !strings.Contains(request.URL.Path, "/events") && err == nil {
+				l.mu.Lock()
+				l.entries = append(l.entries, fmt.Sprintf("%s %s %d", request.Method, request.URL.Path, response.StatusCode))
+				l.mu.Unlock()
+			}
+			return response, err
+		})
+	})
+	return counted
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// take returns what was written since the last call.
+func (l *writeLog) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	entries := l.entries
+	l.entries = nil
+	return entries
+}
+
+// create makes an object and, when it has one, its status.
+func (w *world) create(object client.Object) {
+	w.t.Helper()
+	withStatus := object.DeepCopyObject().(client.Object)
+	if err := w.client.Create(w.ctx, object); err != nil {
+		w.t.Fatalf("creating %T %s: %v", object, object.GetName(), err)
+	}
+	switch withStatus.(type) {
+	case *v1alpha2.VirtualMachineClass, *v1alpha2.VirtualDisk:
+		withStatus.SetResourceVersion(object.GetResourceVersion())
+		if err := w.client.Status().Update(w.ctx, withStatus); err != nil {
+			w.t.Fatalf("status of %T %s: %v", object, object.GetName(), err)
+		}
+	}
+}
+
+func (w *world) createClass() {
+	w.create(&v1alpha2.VirtualMachineClass{
+		ObjectMeta: metav1.ObjectMeta{Name: w.class},
+		Spec:       v1alpha2.VirtualMachineClassSpec{CPU: v1alpha2.ClassCPU{Type: "Host"}},
+		Status:     v1alpha2.VirtualMachineClassStatus{Phase: "Ready"},
+	})
+}
+
+func (w *world) createDisk(name string) {
+	w.create(&v1alpha2.VirtualDisk{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		Spec:       v1alpha2.VirtualDiskSpec{PersistentVolumeClaim: v1alpha2.VirtualDiskPersistentVolumeClaim{Size: ptr.To(resource.MustParse("1Gi"))}},
+		Status: v1alpha2.VirtualDiskStatus{
+			Phase: "Ready", Capacity: "1Gi", Target: v1alpha2.VirtualDiskTarget{PersistentVolumeClaimName: "d8v-vd-" + name},
+		},
+	})
+}
+
+// machine is a machine with one disk, named like it.
+func (w *world) machine(name string) *v1alpha2.VirtualMachine {
+	return &v1alpha2.VirtualMachine{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		Spec: v1alpha2.VirtualMachineSpec{
+			VirtualMachineClassName: w.class,
+			CPU:                     v1alpha2.CPUSpec{Cores: 1, CoreFraction: "10%"},
+			Memory:                  v1alpha2.MemorySpec{Size: resource.MustParse("256Mi")},
+			BlockDeviceRefs:         []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: name}},
+		},
+	}
+}
+
+// createRunning makes a machine with its disk and waits until its guest runs.
+func (w *world) createRunning(name string, changes ...func(*v1alpha2.VirtualMachine)) *v1alpha2.VirtualMachine {
+	w.t.Helper()
+	w.createDisk(name)
+	machine := w.machine(name)
+	for _, change := range changes {
+		change(machine)
+	}
+	w.create(machine)
+	w.waitForPhase(machine, "Running")
+	return machine
+}
+
+// update changes an object, again when somebody else was faster.
+func update[T client.Object](w *world, object T, change func(T)) {
+	w.t.Helper()
+	for {
+		if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); err != nil {
+			w.t.Fatal(err)
+		}
+		change(object)
+		err := w.client.Update(w.ctx, object)
+		if err == nil {
+			return
+		}
+		if !apierrors.IsConflict(err) {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// wait waits until the object satisfies what is asked of it.
+func wait[T client.Object](w *world, object T, what string, satisfied func(T) bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object)
+		if err == nil && satisfied(object) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%T %s never got %s (%v); last seen: %+v", object, object.GetName(), what, err, object)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (w *world) waitForPhase(machine *v1alpha2.VirtualMachine, phase v1alpha2.MachinePhase) {
+	w.t.Helper()
+	wait(w, machine, "phase "+string(phase), func(m *v1alpha2.VirtualMachine) bool { return m.Status.Phase == phase })
+}
+
+func (w *world) waitForCondition(machine *v1alpha2.VirtualMachine, conditionType, reason, message string) {
+	w.t.Helper()
+	wait(w, machine, conditionType+"/"+reason+" "+message, func(m *v1alpha2.VirtualMachine) bool {
+		condition := w.condition(m, conditionType)
+		return condition != nil && condition.Reason == reason && strings.Contains(condition.Message, message)
+	})
+}
+
+func (w *world) condition(machine *v1alpha2.VirtualMachine, conditionType string) *metav1.Condition {
+	return meta.FindStatusCondition(machine.Status.Conditions, conditionType)
+}
+
+func (w *world) waitGone(objects ...client.Object) {
+	w.t.Helper()
+	deadline := time.Now().Add(patience)
+	for _, object := range objects {
+		for {
+			err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object)
+			if apierrors.IsNotFound(err) {
+				break
+			}
+			if time.Now().After(deadline) {
+				w.t.Fatalf("%T %s is still there (%v): %+v", object, object.GetName(), err, object)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+func (w *world) delete(object client.Object) {
+	w.t.Helper()
+	if err := w.client.Delete(w.ctx, object); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) engineMachine(name string) *virtv1.VirtualMachine {
+	return &virtv1.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+}
+
+func (w *world) guest(name string) *virtv1.VirtualMachineInstance {
+	return &virtv1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+}
+
+// events lists what was told about an object, as reasons.
+func (w *world) events(name string) []string {
+	w.t.Helper()
+	list := &corev1.EventList{}
+	if err := w.client.List(w.ctx, list, client.InNamespace(w.namespace)); err != nil {
+		w.t.Fatal(err)
+	}
+	var reasons []string
+	for _, event := range list.Items {
+		if event.InvolvedObject.Name == name {
+			reasons = append(reasons, event.Reason)
+		}
+	}
+	return reasons
+}
