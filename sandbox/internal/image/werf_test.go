@@ -1,0 +1,207 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"text/template"
+
+	"github.com/Masterminds/sprig/v3"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+)
+
+// werfFiles is what werf's templates know as .Files.
+type werfFiles struct{ root string }
+
+// Get returns the content of a file.
+func (f werfFiles) Get(name string) (string, error) {
+	content, err := os.ReadFile(filepath.Join(f.root, name))
+	return string(content), err
+}
+
+// Glob returns the contents of all files that match, by name.
+func (f werfFiles) Glob(pattern string) (map[string]string, error) {
+	names, err := filepath.Glob(filepath.Join(f.root, pattern))
+	if err != nil {
+		return nil, err
+	}
+	contents := map[string]string{}
+	for _, name := range names {
+		relative, err := filepath.Rel(f.root, name)
+		if err != nil {
+			return nil, err
+		}
+		if contents[relative], err = f.Get(relative); err != nil {
+			return nil, err
+		}
+	}
+	return contents, nil
+}
+
+// renderWerf renders werf.yaml with the functions that werf has, and returns its
+// documents.
+func renderWerf(t *testing.T, root string) []map[string]any {
+	t.Helper()
+	set := template.New("werf").Option("missingkey=error")
+	functions := sprig.TxtFuncMap()
+	functions["env"] = func(name string, fallback ...string) string { return strings.Join(fallback, "") }
+	functions["fromYaml"] = func(content string) (map[string]any, error) {
+		value := map[string]any{}
+		return value, yaml.Unmarshal([]byte(content), &value)
+	}
+	functions["include"] = func(name string, data any) (string, error) {
+		var out bytes.Buffer
+		err := set.ExecuteTemplate(&out, name, data)
+		return out.String(), err
+	}
+	set.Funcs(functions).Option("missingkey=default")
+	templates, err := filepath.Glob(filepath.Join(root, ".werf", "*.tmpl"))
+	if err != nil || len(templates) == 0 {
+		t.Fatalf("found the templates %v, %v", templates, err)
+	}
+	for _, file := range append(templates, filepath.Join(root, "werf.yaml")) {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.New(filepath.Base(file)).Parse(string(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := set.ExecuteTemplate(&out, "werf.yaml", map[string]any{"Files": werfFiles{root}}); err != nil {
+		t.Fatal(err)
+	}
+	return documents(t, out.Bytes())
+}
+
+func documents(t *testing.T, content []byte) []map[string]any {
+	t.Helper()
+	var parsed []map[string]any
+	reader := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(content)))
+	defer reader.Close()
+	buffer := make([]byte, len(content)+1)
+	for {
+		n, err := reader.Read(buffer)
+		if errors.Is(err, io.EOF) {
+			return parsed
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		document := map[string]any{}
+		if err := yaml.UnmarshalStrict(buffer[:n], &document); err != nil {
+			t.Fatalf("%v in\n%s", err, buffer[:n])
+		}
+		parsed = append(parsed, document)
+	}
+}
+
+// TestWerfBuildsEveryImage renders the release's build and compares it with what
+// the sandbox assembles from the same definitions.
+func TestWerfBuildsEveryImage(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	set, err := LoadSet(filepath.Join(root, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendered := renderWerf(t, root)
+	if rendered[0]["project"] != "virtualization" {
+		t.Errorf("the first document is %v", rendered[0])
+	}
+	images := map[string]map[string]any{}
+	var final []string
+	for _, document := range rendered[1:] {
+		name, _ := document["image"].(string)
+		if images[name] != nil {
+			t.Errorf("image %q is there twice", name)
+		}
+		images[name] = document
+		if document["final"] != false {
+			final = append(final, name)
+		}
+	}
+	slices.Sort(final)
+	if want := set.Runnable(); !slices.Equal(final, want) {
+		t.Errorf("released images are %v, want %v", final, want)
+	}
+	for name, document := range images {
+		for _, needed := range neededImages(document) {
+			if images[needed] == nil {
+				t.Errorf("image %q needs %q, which is not there", name, needed)
+			}
+		}
+	}
+	if images["build/third_party/kubernetes"] != nil {
+		t.Error("a release would build the sandbox's Kubernetes")
+	}
+	launcher := images["virt-launcher"]
+	if launcher["fromImage"] != "base-engine" || strings.Contains(toText(t, launcher), "<no value>") {
+		t.Errorf("virt-launcher is %v", launcher)
+	}
+	tree := toText(t, images["tree/virt-launcher"])
+	for _, want := range []string{
+		"install -D -m 0755 /from/build/third_party/kubevirt/out/virt-launcher /image/usr/bin/virt-launcher",
+		"setcap cap_net_bind_service=ep /image/usr/bin/virt-launcher-monitor",
+		"gcc -O2 -static -s -o /image/usr/bin/container-disk /from/build/third_party/kubevirt/sources/kubevirt.io/kubevirt/cmd/container-disk-v2alpha/main.c",
+	} {
+		if !strings.Contains(tree, want) {
+			t.Errorf("virt-launcher's tree lacks %q:\n%s", want, tree)
+		}
+	}
+	build := toText(t, images["build/third_party/kubevirt"])
+	for _, want := range []string{"CGO_ENABLED=1", "-tags \"selinux\"", "gitVersion=v1.8.4", "source=kubevirt.io/kubevirt/cmd/virt-launcher/qemu.conf"} {
+		if !strings.Contains(build, want) {
+			t.Errorf("the build of KubeVirt lacks %q:\n%s", want, build)
+		}
+	}
+	if own := toText(t, images["dvcr"]); !strings.Contains(own, "64535:64535") || images["dvcr"]["from"] != "scratch" {
+		t.Errorf("dvcr is %s", own)
+	}
+}
+
+// neededImages lists the images that one is built from.
+func neededImages(document map[string]any) []string {
+	var needed []string
+	if name, found := document["fromImage"].(string); found {
+		needed = append(needed, name)
+	}
+	imports, _ := document["import"].([]any)
+	for _, entry := range imports {
+		if name, found := entry.(map[string]any)["image"].(string); found {
+			needed = append(needed, name)
+		}
+	}
+	return needed
+}
+
+// toText writes the strings of a document, commands above all, as they are.
+func toText(t *testing.T, document any) string {
+	t.Helper()
+	switch value := document.(type) {
+	case string:
+		return value + "\n"
+	case []any:
+		var text string
+		for _, entry := range value {
+			text += toText(t, entry)
+		}
+		return text
+	case map[string]any:
+		var text string
+		for _, entry := range value {
+			text += toText(t, entry)
+		}
+		return text
+	}
+	return ""
+}
