@@ -10,3 +10,8 @@ import "embed"
 //
 //go:embed *.yaml
 var Files embed.FS
+
+// ModuleConfig enables the module; it is applied once Deckhouse's side runs.
+//
+//go:embed module/moduleconfig.yaml
+var ModuleConfig []byte

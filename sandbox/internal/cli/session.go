@@ -30,6 +30,9 @@ type session struct {
 	builder  *build.Builder
 	artifact cluster.Artifacts
 	client   *supervisor.Client
+	// out is where people read; client8v is the built d8v.
+	out      io.Writer
+	client8v string
 	// cancel ends the command for a reason.
 	cancel context.CancelCauseFunc
 }
@@ -51,7 +54,7 @@ func newSession(out io.Writer, repo string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{state: dir, repo: repo, report: reporter, builder: builder}, nil
+	return &session{state: dir, repo: repo, report: reporter, builder: builder, out: out}, nil
 }
 
 // findRepository looks for the sources from the working directory upwards.

@@ -30,6 +30,11 @@ func steps() []step {
 		{"cluster", startCluster},
 		{"images", loadClusterImages},
 		{"services", installServices},
+		{"module images", loadModuleImages},
+		{"deckhouse", startDeckhouse},
+		{"module", enableModule},
+		{"quick start", runQuickStart},
+		{"welcome", sayWelcome},
 	}
 }
 

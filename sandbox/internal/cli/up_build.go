@@ -20,7 +20,10 @@ const (
 )
 
 // nodeTools are our own programs that nodes run.
-var nodeTools = []string{"./cmd/sandbox-cni", "./cmd/sandbox-runc"}
+var nodeTools = []image.Program{
+	{Module: ownModule, Package: "./cmd/sandbox-cni"},
+	{Module: ownModule, Package: "./cmd/sandbox-runc"},
+}
 
 // buildRuntime builds what the nodes themselves consist of.
 func buildRuntime(ctx context.Context, s *session) error {
@@ -32,7 +35,7 @@ func buildRuntime(ctx context.Context, s *session) error {
 	for _, r := range results {
 		paths[r.Name] = r.Path
 	}
-	tools, err := s.buildTools(ctx)
+	tools, err := s.keepPrograms(ctx, nodeTools)
 	if err != nil {
 		return err
 	}
@@ -46,13 +49,10 @@ func buildRuntime(ctx context.Context, s *session) error {
 	return nil
 }
 
-// buildTools compiles our programs for nodes. They are copied under a name that
-// follows their content: a node keeps the ones it was started with.
-func (s *session) buildTools(ctx context.Context) (string, error) {
-	var programs []image.Program
-	for _, pkg := range nodeTools {
-		programs = append(programs, image.Program{Module: ownModule, Package: pkg})
-	}
+// keepPrograms compiles programs of ours and copies them into one folder whose
+// name follows their content: what runs keeps the ones it was started with, and
+// something that was started with others has to be started again.
+func (s *session) keepPrograms(ctx context.Context, programs []image.Program) (string, error) {
 	made, err := s.builder.Programs(ctx, programs)
 	if err != nil {
 		return "", err

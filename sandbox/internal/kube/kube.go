@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -21,7 +22,10 @@ import (
 const interval = 300 * time.Millisecond
 
 // Client talks to the cluster.
-type Client struct{ api kubernetes.Interface }
+type Client struct {
+	api     kubernetes.Interface
+	dynamic dynamic.Interface
+}
 
 // New returns a client with the access of a kubeconfig.
 func New(kubeconfig string) (*Client, error) {
@@ -33,7 +37,11 @@ func New(kubeconfig string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{api: api}, nil
+	dynamicAPI, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{api: api, dynamic: dynamicAPI}, nil
 }
 
 // wait repeats a check until it passes; if it never does, the error says what
