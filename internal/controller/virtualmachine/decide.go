@@ -155,7 +155,7 @@ func wantedStatus(o Observed, deps dependencies, passes bool) *v1alpha2.VirtualM
 	status.BlockDeviceRefs = blockDevices(o, state.phase)
 	setGuest(status, conditions, o)
 	setConfiguration(status, conditions, o)
-	setReady(conditions, state, deps)
+	setReady(conditions, o, state, deps)
 	setStats(status, before, o)
 	status.Conditions = conditions.List()
 	return want
@@ -226,9 +226,12 @@ func awaitingRestart(o Observed, shown bool) ([]v1alpha2.RestartAwaitingChange, 
 
 // setReady sums up: the machine is in the state that its policy asks for, and
 // everything that it depends on is there.
-func setReady(conditions *shared.Conditions, state power, deps dependencies) {
+func setReady(conditions *shared.Conditions, o Observed, state power, deps dependencies) {
 	problem := deps.firstProblem()
 	switch {
+	case o.Refusal != "" && o.guestActive():
+		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonConfigurationNotApplied,
+			"The guest runs as it was started; the engine refuses the change: "+o.Refusal)
 	case problem != nil && state.reason != v1alpha2.ReasonInternalVirtualMachineError:
 		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonDependenciesNotReady, problem.message)
 	case state.running:

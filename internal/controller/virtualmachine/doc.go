@@ -41,7 +41,9 @@
 //	Stopped, no start expected                  Stopped      False/NotRunning                   True/Stopped
 //	being deleted                               Terminating  False/PodTerminating               False/Terminating
 //
-// A missing dependency makes Ready False/DependenciesNotReady in every row.
+// A missing dependency makes Ready False/DependenciesNotReady in every row. A change
+// that the engine refuses while the guest runs leaves the guest alone and makes Ready
+// False/ConfigurationNotApplied.
 //
 // # Run policies
 //

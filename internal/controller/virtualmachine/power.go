@@ -29,7 +29,7 @@ type power struct {
 // reconcile.
 func judgePower(o Observed, passes bool) power {
 	switch {
-	case o.Refusal != "":
+	case o.Refusal != "" && !o.guestActive():
 		return off(v1alpha2.MachinePending, v1alpha2.ReasonInternalVirtualMachineError,
 			"The engine refuses the machine: %s", o.Refusal)
 	case o.isForeign():

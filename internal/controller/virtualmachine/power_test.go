@@ -63,6 +63,7 @@ func TestPower(t *testing.T) {
 
 		{"running", rows{running(t)}, "Running", "True/Running", "True/Ready"},
 		{"running, dependency gone", rows{running(t), noClass}, "Running", "True/Running", "False/DependenciesNotReady"},
+		{"running, change refused", rows{running(t), func(o *Observed) { o.Refusal = "spec.template is bad" }}, "Running", "True/Running", "False/ConfigurationNotApplied"},
 		{"running, switched off", rows{running(t), policy("AlwaysOff")}, "Stopping", "False/PodTerminating", "False/Stopping"},
 		{"migrating", rows{engine("Migrating"), guest("Running")}, "Migrating", "True/Running", "True/Ready"},
 		{"waiting for a receiver", rows{engine("WaitingForReceiver"), guest("Running")}, "Migrating", "True/Running", "True/Ready"},
