@@ -26,12 +26,23 @@ true
 {{- end -}}
 
 {{- /*
-  helm_lib_deployment_on_master_strategy_and_replicas_for_ha is for workloads on control plane nodes:
-  one replica a node (at most three counts), and a rollout that never needs a spare node.
+  helm_lib_deployment_on_master_strategy_and_replicas_for_ha is for workloads on control plane nodes: one replica a
+  node, at least two, at most three. Replicas keep apart, so a rollout must not need a spare node; a single replica
+  is replaced only when the next one is ready.
 */ -}}
 {{- define "helm_lib_deployment_on_master_strategy_and_replicas_for_ha" -}}
-{{- if include "helm_lib_ha_enabled" . -}}
-replicas: {{ min 3 (max 2 (int (.Values.global.discovery.clusterMasterCount | default 3))) }}
+{{- $masters := int (dig "discovery" "clusterMasterCount" 3 .Values.global) -}}
+{{- include "helm_lib_replicas_and_strategy" (list . (min 3 (max 2 $masters))) -}}
+{{- end -}}
+
+{{- /* helm_lib_deployment_strategy_and_replicas_for_ha is the same for workloads on any node: two replicas. */ -}}
+{{- define "helm_lib_deployment_strategy_and_replicas_for_ha" -}}
+{{- include "helm_lib_replicas_and_strategy" (list . 2) -}}
+{{- end -}}
+
+{{- define "helm_lib_replicas_and_strategy" -}}
+{{- if include "helm_lib_ha_enabled" (index . 0) -}}
+replicas: {{ index . 1 }}
 strategy:
   type: RollingUpdate
   rollingUpdate:
@@ -39,24 +50,7 @@ strategy:
     maxUnavailable: 1
 {{- else -}}
 replicas: 1
-strategy:
-  type: RollingUpdate
-  rollingUpdate:
-    maxSurge: 0
-    maxUnavailable: 1
 {{- end -}}
-{{- end -}}
-
-{{- /* helm_lib_deployment_strategy_and_replicas_for_ha is the same for workloads on any node: two replicas. */ -}}
-{{- define "helm_lib_deployment_strategy_and_replicas_for_ha" -}}
-replicas: {{ include "helm_lib_is_ha_to_value" (list . 2 1) }}
-{{- if include "helm_lib_ha_enabled" . }}
-strategy:
-  type: RollingUpdate
-  rollingUpdate:
-    maxSurge: 0
-    maxUnavailable: 1
-{{- end }}
 {{- end -}}
 
 {{- /*
