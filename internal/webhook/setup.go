@@ -1,0 +1,53 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/ipam"
+)
+
+// The paths under which the manager's webhook server answers.
+const (
+	PathVirtualMachine          = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachine"
+	PathVirtualMachineIPAddress = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineipaddress"
+)
+
+// Options configure the handlers.
+type Options struct {
+	// Pool is where machines' addresses come from.
+	Pool ipam.Pool
+}
+
+// Setup registers the handlers with the manager's webhook server.
+func Setup(mgr ctrl.Manager, opts Options) error {
+	err := ctrl.NewWebhookManagedBy(mgr).
+		For(&v1alpha2.VirtualMachine{}).
+		WithValidator(&machineValidator{reader: mgr.GetClient(), pool: opts.Pool}).
+		WithValidatorCustomPath(PathVirtualMachine).
+		Complete()
+	if err != nil {
+		return err
+	}
+	return ctrl.NewWebhookManagedBy(mgr).
+		For(&v1alpha2.VirtualMachineIPAddress{}).
+		WithValidator(&addressValidator{reader: mgr.GetClient(), pool: opts.Pool}).
+		WithValidatorCustomPath(PathVirtualMachineIPAddress).
+		Complete()
+}
+
+// invalid turns what was found wrong into the answer of the API server; nil when
+// nothing was.
+func invalid(kind string, object client.Object, problems field.ErrorList) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(v1alpha2.Kind(kind), object.GetName(), problems)
+}
