@@ -75,28 +75,31 @@ func archives(target string, images []image.Image) []Result {
 	return results
 }
 
-// noteDigests writes the digests of the module's images where the Deckhouse side
-// reads them. When only some were assembled, what is known of the others stays.
-func (b *Builder) noteDigests(images []image.Image, some bool) (string, error) {
-	dir := filepath.Join(b.stateDir, "images")
+// Publish writes the digests of the module's images where the Deckhouse side
+// reads them. It starts to use them at once, so every node must have the images
+// by then. What is known of images that are not given stays.
+func (b *Builder) Publish(images []image.Image) error {
+	dir := filepath.Join(b.stateDir, imagesDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
+		return err
 	}
 	file := filepath.Join(dir, DigestsFile)
 	digests := map[string]string{}
-	if some {
-		content, err := os.ReadFile(file)
-		if err == nil {
-			err = json.Unmarshal(content, &digests)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("%s: %w", file, err)
-		}
+	content, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(content, &digests)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	maps.Copy(digests, image.Digests(images))
-	content, err := json.MarshalIndent(digests, "", "  ")
-	if err != nil {
-		return "", err
+	if content, err = json.MarshalIndent(digests, "", "  "); err != nil {
+		return err
 	}
-	return file, os.WriteFile(file, append(content, '\n'), 0o644)
+	// The reader must never see half a file.
+	temporary := file + ".new"
+	if err := os.WriteFile(temporary, append(content, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, file)
 }

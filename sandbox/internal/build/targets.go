@@ -113,14 +113,13 @@ func ownTarget(module string, packages ...string) maker {
 	}
 }
 
-// images assembles the module's images, or those named, and notes their digests.
+// images assembles the module's images, or those named.
 func (b *Builder) images(ctx context.Context, names ...string) ([]Result, error) {
 	images, err := b.Images(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
-	file, err := b.noteDigests(images, len(names) > 0)
-	return append(archives(imagesTarget, images), Result{Name: DigestsFile, Path: file}), err
+	return archives(imagesTarget, images), nil
 }
 
 func (b *Builder) sandboxImages(ctx context.Context) ([]Result, error) {

@@ -12,36 +12,57 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"k8s.io/utils/clock"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/build"
-	"github.com/deckhouse/virtualization/sandbox/internal/report"
 	"github.com/deckhouse/virtualization/sandbox/internal/state"
 	"github.com/deckhouse/virtualization/sandbox/internal/supervisor"
 )
 
 func newLoad() *cobra.Command {
-	return &cobra.Command{
-		Use:   "load ARCHIVE...",
-		Short: "Bring image archives into every node",
-		Long: `Brings the images of archives (OCI or Docker, tar) into the containerd of every
-node, under the names that the archives give them. Images whose names are digests
-are skipped where they are there already.`,
+	var repository string
+	cmd := &cobra.Command{
+		Use:   "load IMAGE|ARCHIVE...",
+		Short: "Build images of the module and put them to use, or load archives",
+		Long: `Builds images of the module by name, such as virtualization-controller, brings
+them into every node and has Deckhouse's side run them: this is how a change of
+the sources gets into the running sandbox.
+
+An argument that is a file is an archive (OCI or Docker, tar): its images come
+into the containerd of every node under the names that the archive gives them.
+Images whose names are digests are skipped where they are there already.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, archives []string) error {
-			dir, err := state.FromEnvironment()
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := newSession(cmd.OutOrStdout(), repository)
 			if err != nil {
 				return err
 			}
-			client, err := supervisor.Dial(dir)
-			if err != nil {
+			if s.client, err = supervisor.Dial(s.state); err != nil {
 				return err
 			}
-			defer client.Close()
-			s := &session{state: dir, client: client, report: report.New(cmd.OutOrStdout(), clock.RealClock{})}
-			return s.report.Phase("load", func() error { return s.load(cmd.Context(), archives) })
+			defer s.client.Close()
+			archives, images := splitArchives(args)
+			return s.report.Phase("load", func() error {
+				if err := s.load(cmd.Context(), archives); err != nil || len(images) == 0 {
+					return err
+				}
+				return s.reload(cmd.Context(), images...)
+			})
 		},
 	}
+	cmd.Flags().StringVar(&repository, "repository", "", "the module's repository (default: the one around the working directory)")
+	return cmd
+}
+
+// splitArchives tells files from names of images.
+func splitArchives(args []string) (archives, images []string) {
+	for _, arg := range args {
+		if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
+			archives = append(archives, arg)
+		} else {
+			images = append(images, arg)
+		}
+	}
+	return archives, images
 }
 
 func newKubectl() *cobra.Command {

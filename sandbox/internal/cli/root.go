@@ -31,7 +31,8 @@ device of the sandbox with it. The machine's own network is never touched.
   sandbox logs -f node-1/kubelet  follow the log of a process
   sandbox exec node-2 -- nft list ruleset
                                   run a command in a node
-  sandbox load image.tar          bring an image into every node
+  sandbox load virtualization-controller
+                                  build an image of the module and put it to use
   sandbox restart node-1/kubelet  start a process again
   sandbox down                    remove everything but the cache
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -36,21 +37,26 @@ var (
 	dvcrResource         = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 )
 
-// loadModuleImages builds the module's images and brings them into every node.
-func loadModuleImages(ctx context.Context, s *session) error {
-	results, err := s.builder.Build(ctx, "images")
+// loadModuleImages builds all of the module's images and brings them into every node.
+func loadModuleImages(ctx context.Context, s *session) error { return s.reload(ctx) }
+
+// reload builds the module's images, or those named, and brings them into every
+// node; only then is the Deckhouse side told of them, which puts them to use.
+func (s *session) reload(ctx context.Context, names ...string) error {
+	images, err := s.builder.Images(ctx, names...)
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
 	var archives []string
-	for _, result := range results {
-		if filepath.Ext(result.Path) == ".tar" && !seen[result.Path] {
-			seen[result.Path] = true
-			archives = append(archives, result.Path)
+	for _, image := range images {
+		if !slices.Contains(archives, image.Archive) {
+			archives = append(archives, image.Archive)
 		}
 	}
-	return s.load(ctx, archives)
+	if err := s.load(ctx, archives); err != nil {
+		return err
+	}
+	return s.builder.Publish(images)
 }
 
 // startDeckhouse starts Deckhouse's side of the contract beside the cluster.
