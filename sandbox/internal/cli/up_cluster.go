@@ -57,7 +57,7 @@ func startCluster(ctx context.Context, s *session) error {
 	if err := s.startHostBox(); err != nil {
 		return err
 	}
-	if err := s.client.EnsureForward(address, topology.APIServer()); err != nil {
+	if err := s.client.EnsureForward(supervisor.ForwardRequest{Listen: address, Target: topology.APIServer()}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)

@@ -67,9 +67,10 @@ func (c *Client) RestartProcess(boxName, name string) error {
 	return c.call("RestartProcess", ProcessRequest{Box: boxName, Process: process.Spec{Name: name}}, &Nothing{})
 }
 
-// EnsureForward makes an address of the machine lead into the nodes' network.
-func (c *Client) EnsureForward(listen, target string) error {
-	return c.call("EnsureForward", ForwardRequest{Listen: listen, Target: target}, &Nothing{})
+// EnsureForward makes an address of the machine lead into the nodes' network, or
+// the other way round.
+func (c *Client) EnsureForward(r ForwardRequest) error {
+	return c.call("EnsureForward", r, &Nothing{})
 }
 
 // Status asks for the state of everything.

@@ -9,25 +9,38 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/deckhouse/virtualization/sandbox/internal/state"
 )
 
 const dialTimeout = 5 * time.Second
 
-// forward passes connections from the machine on to an address in the nodes'
-// network.
+// forward passes connections on between the machine and the nodes' network.
 type forward struct {
-	target   string
+	request  ForwardRequest
 	listener net.Listener
-	// inside runs a function where the target can be reached.
-	inside func(func() error) error
+	// dialIn runs a function where the target can be reached.
+	dialIn func(func() error) error
 }
 
-func newForward(listen, target string, inside func(func() error) error) (*forward, error) {
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen for the API server: %w: end the program that has the port, or run one sandbox at a time", err)
+// here runs a function where this process is anyway.
+func here(f func() error) error { return f() }
+
+// newForward starts a forward; inside runs a function in the nodes' network.
+func newForward(r ForwardRequest, inside func(func() error) error) (*forward, error) {
+	f := &forward{request: r, dialIn: inside}
+	listenIn := here
+	if r.FromNodes {
+		listenIn, f.dialIn = inside, here
 	}
-	f := &forward{target: target, listener: l, inside: inside}
+	err := listenIn(func() (err error) {
+		f.listener, err = net.Listen("tcp", r.Listen)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("forward %s to %s: %w: end the program that has the port, or choose another with %s",
+			r.Listen, r.Target, err, state.APIEnvVar)
+	}
 	go f.accept()
 	return f, nil
 }
@@ -47,8 +60,8 @@ func (f *forward) accept() {
 func (f *forward) serve(conn net.Conn) {
 	defer conn.Close()
 	var far net.Conn
-	err := f.inside(func() (err error) {
-		far, err = net.DialTimeout("tcp", f.target, dialTimeout)
+	err := f.dialIn(func() (err error) {
+		far, err = net.DialTimeout("tcp", f.request.Target, dialTimeout)
 		return err
 	})
 	if err != nil {

@@ -4,12 +4,13 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sort"
 	"sync"
 	"time"
+
+	"k8s.io/utils/clock"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/box"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
@@ -18,114 +19,134 @@ import (
 const (
 	firstBoxDelay = time.Second
 	lastBoxDelay  = 30 * time.Second
+	// A box that ran this long has recovered from what ended it before.
+	recoveredAfter = time.Minute
 )
+
+// runningBox is a started box. The real one is box.Box; tests have their own.
+type runningBox interface {
+	PID() int
+	Ended() <-chan struct{}
+	Err() error
+	Kill()
+	Ensure(spec process.Spec) error
+	Remove(name string) error
+	Restart(name string) error
+	Status() ([]process.Status, error)
+}
+
+// launcher starts a box and sets it up.
+type launcher func(spec box.Spec, log io.Writer) (runningBox, error)
 
 // keeper keeps one box running with its processes: when the box ends it is
 // started again with all of them.
 type keeper struct {
-	launch func(spec box.Spec, log io.Writer) (*box.Box, error)
+	launch launcher
+	clock  clock.Clock
 	log    io.WriteCloser
 	spec   box.Spec
 
+	stopping chan struct{}
+	done     chan struct{}
+
 	mu        sync.Mutex
-	running   *box.Box
+	running   runningBox
 	processes map[string]process.Spec
-	stopped   bool
 	restarts  int
 	lastExit  string
 	since     time.Time
-
-	done chan struct{}
 }
 
 // newKeeper starts a box for the first time; an error of that is the caller's,
 // since a wrong specification does not get better by trying again.
-func newKeeper(spec box.Spec, log io.WriteCloser, launch func(box.Spec, io.Writer) (*box.Box, error)) (*keeper, error) {
-	k := &keeper{launch: launch, log: log, spec: spec, processes: map[string]process.Spec{}, done: make(chan struct{})}
-	if err := k.start(); err != nil {
+func newKeeper(spec box.Spec, log io.WriteCloser, clk clock.Clock, launch launcher) (*keeper, error) {
+	k := &keeper{
+		launch: launch, clock: clk, log: log, spec: spec, processes: map[string]process.Spec{},
+		stopping: make(chan struct{}), done: make(chan struct{}),
+	}
+	b, err := k.start()
+	if err != nil {
 		log.Close()
 		return nil, err
 	}
-	go k.run()
+	go k.run(b)
 	return k, nil
 }
 
 // start starts the box and what ran in it before.
-func (k *keeper) start() error {
+func (k *keeper) start() (runningBox, error) {
 	b, err := k.launch(k.spec, k.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stopped {
-		b.Kill()
-		return errors.New("box was stopped")
-	}
-	k.running, k.since = b, time.Now()
+	k.running, k.since = b, k.clock.Now()
 	for _, name := range sortedKeys(k.processes) {
 		if err := b.Ensure(k.processes[name]); err != nil {
 			fmt.Fprintf(k.log, "start %s: %v\n", name, err)
 		}
 	}
-	return nil
+	return b, nil
 }
 
 // run starts the box again whenever it ends, until it is stopped.
-func (k *keeper) run() {
+func (k *keeper) run(b runningBox) {
 	defer close(k.done)
 	defer k.log.Close()
 	delay := firstBoxDelay
-	for {
-		b := k.current()
-		if b != nil {
-			<-b.Ended()
-			if !k.noteEnd(fmt.Sprint(b.Err())) {
-				return
-			}
+	for b != nil {
+		started := k.clock.Now()
+		select {
+		case <-k.stopping:
+			b.Kill()
+			return
+		case <-b.Ended():
 		}
-		time.Sleep(delay)
-		delay = min(2*delay, lastBoxDelay)
-		if err := k.start(); err != nil {
-			fmt.Fprintf(k.log, "start box %s: %v\n", k.spec.Name, err)
-			if !k.noteEnd(err.Error()) {
-				return
-			}
-		} else {
+		k.noteEnd(fmt.Sprint(b.Err()))
+		if k.clock.Since(started) >= recoveredAfter {
 			delay = firstBoxDelay
 		}
+		b = k.startAgain(&delay)
 	}
 }
 
-func (k *keeper) current() *box.Box {
+// startAgain tries until the box runs; it returns none when it was stopped.
+func (k *keeper) startAgain(delay *time.Duration) runningBox {
+	for {
+		select {
+		case <-k.stopping:
+			return nil
+		case <-k.clock.After(*delay):
+		}
+		*delay = min(2**delay, lastBoxDelay)
+		b, err := k.start()
+		if err == nil {
+			return b
+		}
+		k.noteEnd(err.Error())
+	}
+}
+
+func (k *keeper) current() runningBox {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.running
 }
 
-// noteEnd notes the end of the box and says whether to start it again.
-func (k *keeper) noteEnd(how string) bool {
+func (k *keeper) noteEnd(how string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.running, k.since = nil, time.Now()
-	if k.stopped {
-		return false
-	}
+	k.running, k.since = nil, k.clock.Now()
 	k.restarts++
 	k.lastExit = how
-	return true
+	fmt.Fprintf(k.log, "box %s ended: %s\n", k.spec.Name, how)
 }
 
-// stop ends the box for good.
+// stop ends the box for good and returns when it is gone.
 func (k *keeper) stop() {
-	k.mu.Lock()
-	k.stopped = true
-	b := k.running
-	k.mu.Unlock()
-	if b != nil {
-		b.Kill()
-		<-k.done
-	}
+	close(k.stopping)
+	<-k.done
 }
 
 // ensure makes a process run in the box, now and after each start of it.

@@ -27,7 +27,7 @@ const serviceName = "Supervisor"
 
 // protocol is raised with every change of what commands and a running supervisor
 // say to each other.
-const protocol = 2
+const protocol = 3
 
 // ErrRunning says that another supervisor has the state directory.
 var ErrRunning = errors.New("a supervisor runs already")
@@ -122,8 +122,13 @@ type ProcessRequest struct {
 	Process process.Spec
 }
 
-// ForwardRequest asks for an address of the machine to lead into the nodes' network.
-type ForwardRequest struct{ Listen, Target string }
+// ForwardRequest asks for an address of the machine to lead into the nodes'
+// network, or the other way round.
+type ForwardRequest struct {
+	Listen, Target string
+	// FromNodes says that Listen is in the nodes' network and Target on the machine.
+	FromNodes bool
+}
 
 // Service is what commands may ask of the supervisor.
 type Service struct {
@@ -158,9 +163,9 @@ func (s *Service) RestartProcess(r ProcessRequest, _ *Nothing) error {
 	return k.restart(r.Process.Name)
 }
 
-// EnsureForward makes an address lead into the nodes' network.
+// EnsureForward makes an address lead into the nodes' network or out of it.
 func (s *Service) EnsureForward(r ForwardRequest, _ *Nothing) error {
-	return s.supervisor.ensureForward(r.Listen, r.Target)
+	return s.supervisor.ensureForward(r)
 }
 
 // Protocol tells which commands the supervisor understands.

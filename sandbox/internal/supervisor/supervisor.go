@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"gopkg.in/natefinch/lumberjack.v2"
+	"k8s.io/utils/clock"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/box"
 	"github.com/deckhouse/virtualization/sandbox/internal/cgroup"
@@ -68,7 +69,7 @@ func newSupervisor(dir state.Dir) (*Supervisor, error) {
 }
 
 // launch starts a box, connects it and sets it up.
-func (s *Supervisor) launch(spec box.Spec, log io.Writer) (*box.Box, error) {
+func (s *Supervisor) launch(spec box.Spec, log io.Writer) (runningBox, error) {
 	if err := s.prepareCgroups(spec); err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func (s *Supervisor) ensureBox(spec box.Spec) error {
 		return err
 	}
 	log := &lumberjack.Logger{Filename: filepath.Join(spec.Logs, "box.log"), MaxSize: 1, MaxBackups: 1}
-	k, err := newKeeper(spec, log, s.launch)
+	k, err := newKeeper(spec, log, clock.RealClock{}, s.launch)
 	if err != nil {
 		return err
 	}
@@ -160,21 +161,21 @@ func (s *Supervisor) ensureProcess(name string, spec process.Spec) error {
 	return k.ensure(spec)
 }
 
-func (s *Supervisor) ensureForward(listen, target string) error {
+func (s *Supervisor) ensureForward(r ForwardRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f, ok := s.forwards[listen]; ok {
-		if f.target == target {
+	if f, ok := s.forwards[r.Listen]; ok {
+		if f.request == r {
 			return nil
 		}
 		f.close()
-		delete(s.forwards, listen)
+		delete(s.forwards, r.Listen)
 	}
-	f, err := newForward(listen, target, s.wires.Do)
+	f, err := newForward(r, s.wires.Do)
 	if err != nil {
 		return err
 	}
-	s.forwards[listen] = f
+	s.forwards[r.Listen] = f
 	return nil
 }
 
