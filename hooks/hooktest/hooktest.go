@@ -44,6 +44,14 @@ type Result struct {
 	Removed []string
 	// Created are the objects to be created unless they exist.
 	Created []*unstructured.Unstructured
+	// Patched are the merge patches of objects.
+	Patched []Patched
+}
+
+// Patched is a merge patch of an object.
+type Patched struct {
+	Kind, Name string
+	Patch      any
 }
 
 // String returns a string that the run set.
@@ -92,23 +100,23 @@ func (r Run) Handle(t *testing.T, handle func(context.Context, *pkg.HookInput) e
 		clock = clockwork.NewFakeClockAt(r.Now)
 	}
 
-	created := &creations{}
+	written := &writes{}
 	input := &pkg.HookInput{
 		Snapshots:      r.snapshots(t),
 		Values:         patchable,
-		PatchCollector: created,
+		PatchCollector: written,
 		DC:             dependencies{clock: clock},
 		Logger:         log.NewNop(),
 	}
 	if err := handle(t.Context(), input); err != nil {
 		t.Fatalf("hook failed: %v", err)
 	}
-	return result(t, patchable, created)
+	return result(t, patchable, written)
 }
 
-func result(t *testing.T, values *patchablevalues.PatchableValues, created *creations) *Result {
+func result(t *testing.T, values *patchablevalues.PatchableValues, written *writes) *Result {
 	t.Helper()
-	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: created.objects}
+	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created, Patched: written.patched}
 	for _, patch := range values.GetPatches() {
 		path := strings.ReplaceAll(strings.TrimPrefix(patch.Path, "/"), "/", ".")
 		switch patch.Op {
@@ -180,12 +188,17 @@ type dependencies struct {
 
 func (d dependencies) GetClock() clockwork.Clock { return d.clock }
 
-// creations takes the one kind of write that the hooks use; anything else panics.
-type creations struct {
+// writes takes the kinds of writes that the hooks use; anything else panics.
+type writes struct {
 	pkg.PatchCollector
-	objects []*unstructured.Unstructured
+	created []*unstructured.Unstructured
+	patched []Patched
 }
 
-func (c *creations) CreateIfNotExists(object any) {
-	c.objects = append(c.objects, object.(*unstructured.Unstructured))
+func (w *writes) CreateIfNotExists(object any) {
+	w.created = append(w.created, object.(*unstructured.Unstructured))
+}
+
+func (w *writes) PatchWithMerge(patch any, _, kind, _, name string, _ ...pkg.PatchCollectorOption) {
+	w.patched = append(w.patched, Patched{Kind: kind, Name: name, Patch: patch})
 }
