@@ -108,9 +108,11 @@ func (s source) print(ctx context.Context, folders map[string]string) ([]byte, e
 		return nil, fmt.Errorf("the commands of %s are not built", s.release)
 	}
 	command := exec.CommandContext(ctx, filepath.Join(folder, s.command[0]), s.command[1:]...)
+	var complaint bytes.Buffer
+	command.Stderr = &complaint
 	printed, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", strings.Join(s.command, " "), err)
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(s.command, " "), err, complaint.String())
 	}
 	return printed, nil
 }
