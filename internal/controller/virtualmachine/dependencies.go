@@ -213,13 +213,13 @@ func judgeDevice(o Observed, index int, device Device) (attachable kubevirt.Devi
 		attachable.UID, attachable.CDROM = device.Image.UID, status.CDROM
 		attachable.Image, attachable.PersistentVolumeClaim = status.Target.RegistryURL, status.Target.PersistentVolumeClaimName
 		if status.Phase != v1alpha2.ImageReady {
-			problem = fmt.Sprintf("%s is not ready%s.", title, because(status.Conditions))
+			problem = deviceNotReady(title, string(status.Phase), status.Conditions)
 		}
 	case device.ClusterImage != nil:
 		status := &device.ClusterImage.Status
 		attachable.UID, attachable.CDROM, attachable.Image = device.ClusterImage.UID, status.CDROM, status.Target.RegistryURL
 		if status.Phase != v1alpha2.ImageReady {
-			problem = fmt.Sprintf("%s is not ready%s.", title, because(status.Conditions))
+			problem = deviceNotReady(title, string(status.Phase), status.Conditions)
 		}
 	default:
 		problem = fmt.Sprintf("%s not found: create it or correct spec.blockDeviceRefs[%d].name.", title, index)
@@ -248,7 +248,22 @@ func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alp
 			return attachable, "", ""
 		}
 	}
-	return attachable, fmt.Sprintf("%s is not ready%s.", title, because(status.Conditions)), ""
+	return attachable, deviceNotReady(title, string(status.Phase), status.Conditions), ""
+}
+
+// deviceNotReady names the phase and the reason of a device. Its message is left
+// where it is: it counts percents and attempts, and each count would be a write and
+// an event of every machine that waits.
+func deviceNotReady(title, phase string, conditions []metav1.Condition) string {
+	state := phase
+	if state == "" {
+		state = "new"
+	}
+	condition := meta.FindStatusCondition(conditions, v1alpha2.ConditionReady)
+	if condition != nil && condition.Status != metav1.ConditionTrue && condition.Reason != phase {
+		state += ", " + condition.Reason
+	}
+	return fmt.Sprintf("%s is not ready (%s): its conditions say more.", title, state)
 }
 
 func judgeProvisioning(o Observed) verdict {

@@ -68,13 +68,13 @@ func TestDependencyProblems(t *testing.T) {
 		{"disk still being filled", func(o *Observed) {
 			o.Devices[0] = diskDevice("root", "Provisioning")
 			o.Devices[0].Disk.Status.Conditions = readyFalse("42% are copied.")
-		}, "BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is not ready: 42% are copied.", false},
+		}, "BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is not ready (Provisioning, Whatever): its conditions say more.", false},
 		{"disk of another machine", func(o *Observed) {
 			o.Devices[0].Disk.Status.AttachedToVirtualMachines = []v1alpha2.AttachedVirtualMachine{{Name: "db", Mounted: true}, {Name: "web"}}
 		}, "BlockDevicesReady", "BlockDevicesNotReady",
 			"VirtualDisk team/root is attached to VirtualMachine team/db: stop that machine or use another disk.", false},
 		{"disk being deleted", func(o *Observed) { o.Devices[0] = diskDevice("root", "Terminating") },
-			"BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is not ready.", false},
+			"BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is not ready (Terminating): its conditions say more.", false},
 		{"disk that waits for a node", func(o *Observed) { o.Devices[0] = diskDevice("root", "WaitForFirstConsumer") },
 			"BlockDevicesReady", "WaitingForWaitForFirstConsumerBlockDevicesToBeReady",
 			"VirtualDisk team/root is made when the machine's node is known.", true},
@@ -82,12 +82,12 @@ func TestDependencyProblems(t *testing.T) {
 			"BlockDevicesReady", "BlockDevicesNotReady",
 			"VirtualImage team/iso not found: create it or correct spec.blockDeviceRefs[0].name.", false},
 		{"image being imported", func(o *Observed) { imageRef(o, "VirtualImage").Image = &v1alpha2.VirtualImage{} },
-			"BlockDevicesReady", "BlockDevicesNotReady", "VirtualImage team/iso is not ready.", false},
+			"BlockDevicesReady", "BlockDevicesNotReady", "VirtualImage team/iso is not ready (new): its conditions say more.", false},
 		{"missing cluster image", func(o *Observed) { imageRef(o, "ClusterVirtualImage") },
 			"BlockDevicesReady", "BlockDevicesNotReady",
 			"ClusterVirtualImage iso not found: create it or correct spec.blockDeviceRefs[0].name.", false},
 		{"cluster image being imported", func(o *Observed) { imageRef(o, "ClusterVirtualImage").ClusterImage = &v1alpha2.ClusterVirtualImage{} },
-			"BlockDevicesReady", "BlockDevicesNotReady", "ClusterVirtualImage iso is not ready.", false},
+			"BlockDevicesReady", "BlockDevicesNotReady", "ClusterVirtualImage iso is not ready (new): its conditions say more.", false},
 		{"two problems", func(o *Observed) {
 			o.Devices = append(o.Devices, diskDevice("data", "Ready"))
 			o.Devices[0].Disk, o.Devices[1].Disk = nil, nil
