@@ -31,6 +31,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 	"github.com/deckhouse/virtualization/internal/ipam"
+	"github.com/deckhouse/virtualization/internal/webhook"
 )
 
 // addControllers registers one controller a kind, and what they share.
@@ -65,6 +66,7 @@ func addControllers(mgr ctrl.Manager, o options) error {
 		func() error { return virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: o.namespace}) },
 		func() error { return ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}) },
 		func() error { return ipaddresslease.Setup(mgr, ipaddresslease.Options{}) },
+		func() error { return webhook.Setup(mgr, webhook.Options{Pool: pool}) },
 	}
 	for _, setup := range setups {
 		if err := setup(); err != nil {
