@@ -4,8 +4,11 @@
 package shared
 
 import (
+	"context"
+	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -45,6 +48,18 @@ func IsOwnedBy(child metav1.Object, uid types.UID) bool {
 		}
 	}
 	return false
+}
+
+// Get reads an object and tells whether it is there; that it is not is no error.
+func Get(ctx context.Context, reader client.Reader, key client.ObjectKey, object client.Object) (bool, error) {
+	err := reader.Get(ctx, key, object)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading %T %s: %w", object, key, err)
+	}
+	return true, nil
 }
 
 // Reference fills out with just enough to delete the observed object and no

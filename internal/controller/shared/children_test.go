@@ -4,6 +4,7 @@
 package shared
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -13,6 +14,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
 func TestOwnerReference(t *testing.T) {
@@ -38,6 +42,26 @@ func TestReferenceNamesOneObjectOnly(t *testing.T) {
 	got := Reference(observed, &corev1.Pod{}).(*corev1.Pod)
 	if got.Namespace != "team" || got.Name != "child" || got.UID != "1-2-3" || got.DeletionTimestamp == nil || got.Spec.NodeName != "" {
 		t.Errorf("reference: %+v", got)
+	}
+}
+
+func TestGet(t *testing.T) {
+	w := newWorld(t, pod("there"))
+	ctx := t.Context()
+	if found, err := Get(ctx, w.executor.Client, client.ObjectKey{Namespace: "team", Name: "there"}, &corev1.Pod{}); err != nil || !found {
+		t.Errorf("found %t, %v", found, err)
+	}
+	if found, err := Get(ctx, w.executor.Client, client.ObjectKey{Namespace: "team", Name: "gone"}, &corev1.Pod{}); err != nil || found {
+		t.Errorf("found %t, %v", found, err)
+	}
+	broken := fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return errors.New("the server is away")
+		},
+	}).Build()
+	_, err := Get(ctx, broken, client.ObjectKey{Namespace: "team", Name: "there"}, &corev1.Pod{})
+	if err == nil || err.Error() != "reading *v1.Pod team/there: the server is away" {
+		t.Errorf("error: %v", err)
 	}
 }
 

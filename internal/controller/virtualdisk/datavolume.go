@@ -64,11 +64,11 @@ func (DataVolumes) Kinds() []client.Object { return []client.Object{&cdiv1.DataV
 func (DataVolumes) Observe(ctx context.Context, reader client.Reader, disk Disk) (Filling, error) {
 	key := client.ObjectKey{Namespace: disk.Namespace, Name: disk.ClaimName()}
 	volume := &cdiv1.DataVolume{}
-	err := reader.Get(ctx, key, volume)
-	if client.IgnoreNotFound(err) != nil {
-		return Filling{}, fmt.Errorf("reading the DataVolume %s: %w", key, err)
+	found, err := shared.Get(ctx, reader, key, volume)
+	if err != nil {
+		return Filling{}, err
 	}
-	if err != nil || !shared.IsOwnedBy(volume, disk.UID) {
+	if !found || !shared.IsOwnedBy(volume, disk.UID) {
 		return Filling{Disk: disk}, nil
 	}
 	return readDataVolume(disk, volume), nil

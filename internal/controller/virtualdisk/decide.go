@@ -249,7 +249,7 @@ func (d *draft) sourceNotReady() string {
 // checkStorageClass sets the class's condition and returns what is wrong with it.
 func (d *draft) checkStorageClass() obstacle {
 	const field = "spec.persistentVolumeClaim.storageClassName"
-	reason, message := "", ""
+	var reason, message string
 	switch {
 	case d.Storage.Name == "":
 		reason = v1alpha2.ReasonStorageClassNotFound

@@ -30,8 +30,8 @@
 //	fill has not begun                   Provisioning          False/ProvisioningNotStarted       as the message says
 //	fill runs                            Provisioning          False/Provisioning                 nobody
 //	claim that nobody fills              Pending               False/ProvisioningNotStarted       we remove it
-//	image missing                        Pending               False/DatasourceIsNotFound         user makes the image
-//	image not ready                      Pending               False/DatasourceIsNotReady         see the image
+//	image missing                        Pending               False/DatasourceIsNotFound         user makes it
+//	image not ready                      Pending               False/DatasourceIsNotReady         as it tells
 //	image is an ISO                      Failed                False/DatasourceIsNotReady         user changes spec
 //	storage class missing, not allowed   Pending               False/StorageClassIsNotReady       user or admin
 //	API server refuses the volume        Pending               False/QuotaExceeded or             user or admin; tried every 30 s

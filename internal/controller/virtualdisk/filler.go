@@ -81,19 +81,19 @@ type Credential struct {
 type FillState string
 
 const (
-	// FillNone: there is no fill.
+	// FillNone means that there is no fill.
 	FillNone FillState = ""
-	// FillPending: the fill has not begun.
+	// FillPending means that the fill has not begun.
 	FillPending FillState = "Pending"
-	// FillWaitingForConsumer: the storage waits for the first consumer.
+	// FillWaitingForConsumer means that the storage waits for the first consumer.
 	FillWaitingForConsumer FillState = "WaitingForConsumer"
-	// FillRunning: bytes are being written.
+	// FillRunning means that bytes are being written.
 	FillRunning FillState = "Running"
-	// FillTroubled: the last attempt failed, another one follows by itself.
+	// FillTroubled means that the last attempt failed and another one follows by itself.
 	FillTroubled FillState = "Troubled"
-	// FillFailed: there are no more attempts.
+	// FillFailed means that somebody has to look.
 	FillFailed FillState = "Failed"
-	// FillDone: the volume holds the content.
+	// FillDone means that the volume holds the content.
 	FillDone FillState = "Done"
 )
 

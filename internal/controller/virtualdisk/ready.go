@@ -123,7 +123,7 @@ func (d *draft) terminating() plan {
 	}
 	d.phase(v1alpha2.DiskTerminating)
 	d.removeVolume()
-	message := ""
+	var message string
 	switch {
 	case d.Filling.Exists():
 		message = "Waiting for the fill of the volume to stop"

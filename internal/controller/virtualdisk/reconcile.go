@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -93,12 +94,8 @@ func (r *Reconciler) observe(ctx context.Context, disk *v1alpha2.VirtualDisk) (O
 func (r *Reconciler) observeClaim(ctx context.Context, disk *v1alpha2.VirtualDisk) (*corev1.PersistentVolumeClaim, error) {
 	key := client.ObjectKey{Namespace: disk.Namespace, Name: diskOf(disk).ClaimName()}
 	claim := &corev1.PersistentVolumeClaim{}
-	err := r.Client.Get(ctx, key, claim)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading the PersistentVolumeClaim %s: %w", key, err)
-	}
-	if err != nil {
-		return nil, nil
+	if found, err := shared.Get(ctx, r.Client, key, claim); err != nil || !found {
+		return nil, err
 	}
 	return claim.DeepCopy(), nil
 }
@@ -132,53 +129,42 @@ func (r *Reconciler) observeSource(ctx context.Context, disk *v1alpha2.VirtualDi
 		return nil, nil
 	}
 	out := &SourceImage{Kind: source.ObjectRef.Kind, Name: source.ObjectRef.Name}
-	var (
-		object client.Object
-		status func() (v1alpha2.ImageStatus, v1alpha2.ImagePhase, string)
-	)
-	namespace := disk.Namespace
 	switch out.Kind {
 	case v1alpha2.VirtualImageKind:
 		image := &v1alpha2.VirtualImage{}
-		object, status = image, func() (v1alpha2.ImageStatus, v1alpha2.ImagePhase, string) {
-			return image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL
+		found, err := shared.Get(ctx, r.Client, client.ObjectKey{Namespace: disk.Namespace, Name: out.Name}, image)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			out.read(image, image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL)
 		}
 	case v1alpha2.ClusterVirtualImageKind:
 		image := &v1alpha2.ClusterVirtualImage{}
-		namespace = ""
-		object, status = image, func() (v1alpha2.ImageStatus, v1alpha2.ImagePhase, string) {
-			return image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL
+		found, err := shared.Get(ctx, r.Client, client.ObjectKey{Name: out.Name}, image)
+		if err != nil {
+			return nil, err
 		}
-	default:
-		return out, nil
+		if found {
+			out.read(image, image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL)
+		}
 	}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: out.Name}, object)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading the %s %s: %w", out.Kind, out.Name, err)
-	}
-	if err != nil {
-		return out, nil
-	}
-	common, phase, reference := status()
-	out.Found, out.UID, out.Phase = true, object.GetUID(), phase
-	out.Repository = dvcr.Repository(out.Kind, namespace, out.Name)
-	out.read(common, reference)
-	out.Ready = out.Ready && object.GetDeletionTimestamp() == nil
 	return out, nil
 }
 
-func (s *SourceImage) read(status v1alpha2.ImageStatus, reference string) {
+// read takes over what the image says of itself. An image without a size or a
+// reference is not ready, whatever its condition says: there is no telling how
+// large the volume has to be, or what to fill it with.
+func (s *SourceImage) read(image client.Object, status v1alpha2.ImageStatus, phase v1alpha2.ImagePhase, reference string) {
+	s.Found, s.UID, s.Phase = true, image.GetUID(), phase
 	s.CDROM, s.Reference = status.CDROM, reference
-	if ready := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionReady); ready != nil {
-		s.Ready, s.Message = ready.Status == "True", ready.Message
-	}
+	s.Repository = dvcr.Repository(s.Kind, image.GetNamespace(), image.GetName())
 	bytes, err := strconv.ParseInt(status.Size.UnpackedBytes, 10, 64)
-	if err != nil || reference == "" {
-		// Without a size there is no telling how large the volume has to be.
-		s.Ready = false
-		return
-	}
 	s.Bytes = bytes
+	if ready := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionReady); ready != nil {
+		s.Message = ready.Message
+		s.Ready = ready.Status == metav1.ConditionTrue && err == nil && reference != "" && image.GetDeletionTimestamp() == nil
+	}
 }
 
 // credential makes a token that pulls the source and does nothing else.

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 )
 
 // configName is the name of CDI's only configuration object.
@@ -33,19 +34,16 @@ func (r *Reconciler) observeStorage(ctx context.Context, disk *v1alpha2.VirtualD
 	if claim != nil || out.Class == nil {
 		return out, nil
 	}
-	profile := &cdiv1.StorageProfile{}
-	switch err := r.Client.Get(ctx, client.ObjectKey{Name: out.Name}, profile); {
-	case err == nil:
+	profile, config := &cdiv1.StorageProfile{}, &cdiv1.CDIConfig{}
+	if found, err := shared.Get(ctx, r.Client, client.ObjectKey{Name: out.Name}, profile); err != nil {
+		return out, err
+	} else if found {
 		out.Profile = profile
-	case client.IgnoreNotFound(err) != nil:
-		return out, fmt.Errorf("reading the StorageProfile %s: %w", out.Name, err)
 	}
-	config := &cdiv1.CDIConfig{}
-	switch err := r.Client.Get(ctx, client.ObjectKey{Name: configName}, config); {
-	case err == nil:
+	if found, err := shared.Get(ctx, r.Client, client.ObjectKey{Name: configName}, config); err != nil {
+		return out, err
+	} else if found {
 		out.Overhead = overheadOf(config, out.Name)
-	case client.IgnoreNotFound(err) != nil:
-		return out, fmt.Errorf("reading the CDIConfig %s: %w", configName, err)
 	}
 	return out, nil
 }

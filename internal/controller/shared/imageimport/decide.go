@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -30,20 +29,6 @@ const (
 // messageStarting is for an importer of which nothing is known yet. Creating it and
 // seeing it for the first time are told alike, which saves a write.
 const messageStarting = "The importer is being started"
-
-// Decision is what the image and its helpers should be.
-type Decision struct {
-	Finalizer shared.FinalizerChange
-	Delete    []client.Object
-	Apply     []shared.Child
-	Create    []client.Object
-	// EmptyRegistry asks for the image to be deleted from the registry before the
-	// finalizer is changed.
-	EmptyRegistry bool
-	Status        Status
-	Events        []shared.Event
-	RequeueAfter  time.Duration
-}
 
 // Decide is pure: equal observations give equal decisions.
 func Decide(o Observed) Decision {

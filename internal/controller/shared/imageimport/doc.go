@@ -24,8 +24,8 @@
 //	source or storage not supported     Failed        False/DatasourceIsNotReady       user changes spec
 //	API server refuses the helpers      Pending       False/QuotaExceeded or           user or admin; tried every 30 s
 //	                                                  False/ProvisioningNotStarted
-//	no Pod                              Pending       False/ProvisioningNotStarted     we create Secret and Pod
-//	Pod goes, or imports an old source  Pending       False/ProvisioningNotStarted     kubelet stops the Pod
+//	no Pod                              Pending       False/ProvisioningNotStarted     we create the helpers
+//	Pod goes, or imports an old source  Pending       False/ProvisioningNotStarted     kubelet stops it
 //	Pod was evicted                     Pending       False/ProvisioningNotStarted     we, 30 s after it was made
 //	Pod waits for its image             Pending       False/ImagePullFailed            admin
 //	Pod waits for anything else         Pending       False/ProvisioningNotStarted     as the message says

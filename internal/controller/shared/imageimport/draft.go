@@ -28,7 +28,7 @@ func newDraft(o Observed) *draft {
 	d := &draft{Observed: o, before: o.Image.Status}
 	d.conditions = shared.NewConditions(o.Image.Status.Conditions, o.Image.Generation, o.Now)
 	d.out.Status = o.Image.Status
-	d.out.Status.ImageStatus = *o.Image.Status.ImageStatus.DeepCopy()
+	d.out.Status.ImageStatus = *o.Image.Status.DeepCopy()
 	return d
 }
 

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -95,6 +96,20 @@ type Observed struct {
 	CleanupFailure *CleanupFailure
 	// Refusal is set when the plan that was made without it could not be carried out.
 	Refusal *shared.Refusal
+}
+
+// Decision is what the image and its helpers should be.
+type Decision struct {
+	Finalizer shared.FinalizerChange
+	Delete    []client.Object
+	Apply     []shared.Child
+	Create    []client.Object
+	// EmptyRegistry asks for the image to be deleted from the registry before the
+	// finalizer is changed.
+	EmptyRegistry bool
+	Status        Status
+	Events        []shared.Event
+	RequeueAfter  time.Duration
 }
 
 // Subject is whom the importer's token is issued for; progress comes in under it.

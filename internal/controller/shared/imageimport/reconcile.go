@@ -102,11 +102,12 @@ func (r *Reconciler[T]) observe(ctx context.Context, object T) (observation[T], 
 	key := client.ObjectKey{Namespace: image.ChildNamespace(r.Settings), Name: image.ChildName()}
 
 	pod := &corev1.Pod{}
-	switch err := r.Client.Get(ctx, key, pod); {
-	case err == nil && metav1.IsControlledBy(pod, object):
+	found, err := shared.Get(ctx, r.Client, key, pod)
+	if err != nil {
+		return o, err
+	}
+	if found && metav1.IsControlledBy(pod, object) {
 		o.Pod = pod
-	case client.IgnoreNotFound(err) != nil:
-		return o, fmt.Errorf("reading the importer Pod %s: %w", key, err)
 	}
 	if newest, ok := r.Reports.Latest(image.Subject()); ok {
 		o.Progress = &newest
@@ -117,7 +118,6 @@ func (r *Reconciler[T]) observe(ctx context.Context, object T) (observation[T], 
 	if image.DeletedAt != nil || image.Status.isReady() {
 		return o, nil
 	}
-	var err error
 	o.Credential, err = r.credential(image, o.Now)
 	return o, err
 }

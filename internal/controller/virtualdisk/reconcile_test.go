@@ -1,0 +1,305 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualdisk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/record"
+	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
+)
+
+// issuer makes tokens that can be read.
+type issuer struct{ err error }
+
+func (i issuer) Issue(subject string, access []token.Access, ttl time.Duration) (string, error) {
+	return fmt.Sprintf("%s opens %v for %s", subject, access, ttl), i.err
+}
+
+// newReconciler works on a fake API server that holds the objects.
+func newReconciler(t *testing.T, funcs interceptor.Funcs, objects ...client.Object) *Reconciler {
+	t.Helper()
+	scheme := testScheme(t)
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(funcs).
+		WithStatusSubresource(&v1alpha2.VirtualDisk{}).
+		WithIndex(&v1alpha2.VirtualMachine{}, indexMachineDisks, diskNamesOf).
+		WithIndex(&v1alpha2.VirtualDisk{}, indexSource, sourceOf).
+		WithIndex(&v1alpha2.VirtualDisk{}, indexPending, isPending).
+		WithIndex(&v1alpha2.VirtualDisk{}, indexClaim, claimOf).Build()
+	return &Reconciler{
+		Executor: shared.Executor{Client: c, Recorder: record.NewFakeRecorder(10)},
+		Filler:   DataVolumes{CABundle: []byte("module CA")}, Issuer: issuer{},
+		Clock: clocktesting.NewFakePassiveClock(now),
+	}
+}
+
+func imageOf(kind string) client.Object {
+	status := v1alpha2.ImageStatus{
+		Size:       v1alpha2.ImageSize{UnpackedBytes: "2147483648"},
+		Conditions: []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Ready", Message: "The image can be used"}},
+	}
+	if kind == "ClusterVirtualImage" {
+		image := &v1alpha2.ClusterVirtualImage{ObjectMeta: metav1.ObjectMeta{Name: "debian", UID: "image-uid"}}
+		image.Status.ImageStatus, image.Status.Target.RegistryURL = status, "dvcr.example.org/cvi/debian:image-uid"
+		return image
+	}
+	image := &v1alpha2.VirtualImage{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "debian", UID: "image-uid"}}
+	image.Status.ImageStatus, image.Status.Target.RegistryURL = status, "dvcr.example.org/vi/team/debian:image-uid"
+	return image
+}
+
+func diskFrom(kind string) *v1alpha2.VirtualDisk {
+	disk := observe().Disk
+	disk.Spec.DataSource.ObjectRef.Kind = kind
+	return disk
+}
+
+func TestObserve(t *testing.T) {
+	class := storageClass("fast")
+	class.Annotations["storageclass.kubernetes.io/is-default-class"] = "true"
+	machine := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
+	machine.Spec.BlockDeviceRefs = []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: "root"}, {Kind: "VirtualImage", Name: "tools"}}
+	machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root", Attached: true}}
+	other := machine.DeepCopy()
+	other.Namespace = "another"
+	profile := &cdiv1.StorageProfile{ObjectMeta: metav1.ObjectMeta{Name: "fast"}}
+	config := &cdiv1.CDIConfig{
+		ObjectMeta: metav1.ObjectMeta{Name: "config"},
+		Status:     cdiv1.CDIConfigStatus{FilesystemOverhead: &cdiv1.FilesystemOverhead{Global: "0.1"}},
+	}
+	for kind, repository := range map[string]string{"VirtualImage": "vi/team/debian", "ClusterVirtualImage": "cvi/debian"} {
+		t.Run(kind, func(t *testing.T) {
+			r := newReconciler(t, interceptor.Funcs{}, class, machine, other, profile, config, imageOf(kind))
+			o, err := r.observe(t.Context(), diskFrom(kind))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !o.Source.Ready || o.Source.Bytes != 2<<30 || o.Source.UID != "image-uid" || o.Source.Repository != repository {
+				t.Errorf("source: %+v", o.Source)
+			}
+			if want := "VirtualDisk/team/root/" + testUID + " opens [{repository " + repository + " [pull]}] for 24h0m0s"; o.Credential.Token != want {
+				t.Errorf("token: %q", o.Credential.Token)
+			}
+			if fmt.Sprint(o.Machines) != "[{web true}]" {
+				t.Errorf("machines: %v", o.Machines)
+			}
+			if o.Storage.Name != "fast" || o.Storage.Class == nil || o.Storage.Profile == nil || o.Storage.Overhead != 0.1 || o.Storage.ClaimClass != nil {
+				t.Errorf("storage: %+v", o.Storage)
+			}
+			if o.Claim != nil || o.Filling.Exists() || !o.Now.Equal(now) {
+				t.Errorf("claim %v, filling %+v, now %s", o.Claim, o.Filling, o.Now)
+			}
+		})
+	}
+}
+
+func TestObserveWithoutAnything(t *testing.T) {
+	r := newReconciler(t, interceptor.Funcs{})
+	o, err := r.observe(t.Context(), diskFrom("VirtualImage"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Source.Found || o.Source.Ready || o.Credential.Token != "" || o.Storage.Name != "" || o.Storage.Overhead != 0.06 {
+		t.Errorf("source %+v, credential %+v, storage %+v", o.Source, o.Credential, o.Storage)
+	}
+	blankDisk := diskFrom("VirtualImage")
+	blankDisk.Spec.DataSource = nil
+	if o, err := r.observe(t.Context(), blankDisk); err != nil || o.Source != nil {
+		t.Errorf("source %+v, %v", o.Source, err)
+	}
+	unknown := diskFrom("VirtualMachine")
+	if o, err := r.observe(t.Context(), unknown); err != nil || o.Source.Found {
+		t.Errorf("source %+v, %v", o.Source, err)
+	}
+}
+
+func TestObserveAFinishedDisk(t *testing.T) {
+	claim := observe(claim("2Gi", "2Gi", owned)).Claim
+	r := newReconciler(t, interceptor.Funcs{}, storageClass("fast"), claim, imageOf("VirtualImage"))
+	disk := diskFrom("VirtualImage")
+	disk.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True"}}
+	o, err := r.observe(t.Context(), disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Claim == nil || o.Storage.ClaimClass == nil || o.Credential.Token != "" {
+		t.Errorf("claim %v, class %v, credential %+v", o.Claim, o.Storage.ClaimClass, o.Credential)
+	}
+}
+
+func TestAnImageWithoutASizeIsNotReady(t *testing.T) {
+	whole := imageOf("VirtualImage").(*v1alpha2.VirtualImage)
+	for name, change := range map[string]func(*v1alpha2.VirtualImage){
+		"no size":      func(i *v1alpha2.VirtualImage) { i.Status.Size.UnpackedBytes = "" },
+		"no reference": func(i *v1alpha2.VirtualImage) { i.Status.Target.RegistryURL = "" },
+		"no condition": func(i *v1alpha2.VirtualImage) { i.Status.Conditions = nil },
+		"being deleted": func(i *v1alpha2.VirtualImage) {
+			i.DeletionTimestamp = &metav1.Time{Time: now}
+		},
+	} {
+		image := whole.DeepCopy()
+		change(image)
+		source := &SourceImage{Kind: "VirtualImage", Name: "debian"}
+		source.read(image, image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL)
+		if source.Ready || !source.Found {
+			t.Errorf("%s: %+v", name, source)
+		}
+	}
+}
+
+func TestObserveTellsWhatCannotBeRead(t *testing.T) {
+	class := storageClass("fast")
+	class.Annotations["storageclass.kubernetes.io/is-default-class"] = "true"
+	for _, broken := range []client.Object{
+		&cdiv1.DataVolume{}, &corev1.PersistentVolumeClaim{}, &v1alpha2.VirtualImage{}, &cdiv1.StorageProfile{}, &cdiv1.CDIConfig{},
+	} {
+		name := fmt.Sprintf("%T", broken)
+		t.Run(name, func(t *testing.T) {
+			r := newReconciler(t, interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if fmt.Sprintf("%T", o) == name {
+						return errors.New("the server is away")
+					}
+					return c.Get(ctx, key, o, opts...)
+				},
+			}, class)
+			if _, err := r.observe(t.Context(), diskFrom("VirtualImage")); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("error: %v", err)
+			}
+		})
+	}
+	cluster := newReconciler(t, interceptor.Funcs{
+		Get: func(_ context.Context, _ client.WithWatch, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+			if _, ok := o.(*v1alpha2.ClusterVirtualImage); ok {
+				return errors.New("the server is away")
+			}
+			return apierrors.NewNotFound(schema.GroupResource{}, key.Name)
+		},
+	})
+	if _, err := cluster.observe(t.Context(), diskFrom("ClusterVirtualImage")); err == nil {
+		t.Error("no error")
+	}
+	for _, broken := range []client.ObjectList{&v1alpha2.VirtualMachineList{}, &storagev1.StorageClassList{}} {
+		name := fmt.Sprintf("%T", broken)
+		r := newReconciler(t, interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if fmt.Sprintf("%T", list) == name {
+					return errors.New("the server is away")
+				}
+				return c.List(ctx, list, opts...)
+			},
+		})
+		if _, err := r.observe(t.Context(), diskFrom("VirtualImage")); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	r := newReconciler(t, interceptor.Funcs{}, imageOf("VirtualImage"))
+	r.Issuer = issuer{err: errors.New("no key")}
+	if _, err := r.observe(t.Context(), diskFrom("VirtualImage")); err == nil || err.Error() != "issuing the token that pulls the source: no key" {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestARefusalIsTold(t *testing.T) {
+	class := storageClass("fast")
+	class.Annotations["storageclass.kubernetes.io/is-default-class"] = "true"
+	disk := diskFrom("VirtualImage")
+	disk.Spec.DataSource, disk.Finalizers = nil, nil
+	disk.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse("1Gi"))
+	r := newReconciler(t, interceptor.Funcs{
+		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "datavolumes"}, o.GetName(), errors.New("exceeded quota: small"))
+		},
+	}, class, disk)
+	result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(disk)})
+	if err != nil || result.RequeueAfter != 30*time.Second {
+		t.Fatalf("result %v, %v", result, err)
+	}
+	stored := &v1alpha2.VirtualDisk{}
+	if err := r.Client.Get(t.Context(), client.ObjectKeyFromObject(disk), stored); err != nil {
+		t.Fatal(err)
+	}
+	checkCondition(t, stored.Status.Conditions, "Ready", "False/QuotaExceeded")
+	if !strings.Contains(meta.FindStatusCondition(stored.Status.Conditions, "Ready").Message, "exceeded quota: small") || stored.Finalizers[0] != finalizer {
+		t.Errorf("disk: %+v", stored)
+	}
+}
+
+func TestEventsFindTheirDisks(t *testing.T) {
+	fromImage, fromCluster, growing := diskFrom("VirtualImage"), diskFrom("ClusterVirtualImage"), diskFrom("VirtualImage")
+	fromCluster.Name, fromCluster.UID = "cluster", "uid-2"
+	fromCluster.Status.Phase = "Ready"
+	growing.Name, growing.UID, growing.Namespace = "growing", "uid-3", "other"
+	growing.Status.Phase = "Ready"
+	growing.Status.Conditions = []metav1.Condition{{Type: "Resizing", Status: "False", Reason: "NotAvailable"}}
+	r := newReconciler(t, interceptor.Funcs{}, fromImage, fromCluster, growing)
+	m := &mapper{reader: r.Client}
+	machine := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
+	machine.Spec.BlockDeviceRefs = []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: "root"}, {Kind: "VirtualImage", Name: "x"}}
+	machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root"}, {Kind: "VirtualDisk", Name: "plugged"}}
+	for _, tc := range []struct {
+		name string
+		got  []reconcile.Request
+		want string
+	}{
+		{"image", m.image(t.Context(), imageOf("VirtualImage")), "team/root"},
+		{"cluster image", m.image(t.Context(), imageOf("ClusterVirtualImage")), "team/cluster"},
+		{"machine", m.machine(t.Context(), machine), "team/root team/plugged"},
+		{"storage", m.storage(t.Context(), storageClass("fast")), "other/growing team/root"},
+		{"claim", m.claim(t.Context(), observe(claim("1Gi", "1Gi")).Claim), "team/root"},
+		{"claim of somebody else", m.claim(t.Context(), &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "data"}}), ""},
+	} {
+		var got []string
+		for _, request := range tc.got {
+			got = append(got, request.String())
+		}
+		if text := strings.Join(got, " "); text != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, text, tc.want)
+		}
+	}
+	broken := &mapper{reader: newReconciler(t, interceptor.Funcs{
+		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+			return errors.New("the server is away")
+		},
+	}).Client}
+	if got := broken.storage(t.Context(), storageClass("fast")); got != nil {
+		t.Errorf("requests: %v", got)
+	}
+}
+
+func TestIndexesIgnoreOtherKinds(t *testing.T) {
+	for name, index := range map[string]client.IndexerFunc{"machines": diskNamesOf, "source": sourceOf, "pending": isPending} {
+		if got := index(&corev1.Pod{}); got != nil {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	disk := diskFrom("VirtualImage")
+	disk.Spec.DataSource = nil
+	if got := sourceOf(disk); got != nil {
+		t.Errorf("source of a blank disk: %v", got)
+	}
+}
