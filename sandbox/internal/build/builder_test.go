@@ -9,6 +9,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,7 +192,7 @@ func TestBuildTellsWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := map[string]string{
-		"bogus":          `building bogus: there is no such target, there are: cdi, containerd, coredns, csi, d8v, deckhouse, hooks, images, kubernetes, kubevirt, sandbox-images`,
+		"bogus":          `building bogus: there is no such target, there are: cdi, containerd, `,
 		"images/bogus":   `no image is called "bogus"`,
 		"images/program": `cannot use "text"`,
 		"kubernetes":     "third_party/kubernetes has no build.yaml",
@@ -215,7 +216,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	started := time.Now()
 	_, err := run(ctx, command{args: []string{"sh", "-c", "sleep 60 & wait"}})
-	if err != context.DeadlineExceeded || time.Since(started) > 10*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(started) > 10*time.Second {
 		t.Errorf("got error %v after %s", err, time.Since(started))
 	}
 }
