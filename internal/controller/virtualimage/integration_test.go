@@ -245,7 +245,7 @@ func (w *world) checkToken(image *v1alpha2.VirtualImage) {
 	if len(claims.Access) != 1 || claims.Access[0].Name != repository || strings.Join(claims.Access[0].Actions, ",") != "pull,push" {
 		w.t.Errorf("access: %+v", claims.Access)
 	}
-	if life := time.Until(claims.ExpiresAt.Time); life > 2*time.Hour {
+	if life := time.Until(claims.ExpiresAt.Time); life > 12*time.Hour {
 		w.t.Errorf("the token lives %s", life)
 	}
 }

@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	// CredentialTTL bounds how long a token that leaks from a namespace is of use.
-	CredentialTTL = 2 * time.Hour
+	// CredentialTTL bounds how long a token that leaks from a namespace is of use. An
+	// importer reads its token when it starts, so this also bounds one attempt.
+	CredentialTTL = 12 * time.Hour
 	// credentialRenewal is how much life a token must have left while it is in use.
-	credentialRenewal = time.Hour
+	credentialRenewal = 6 * time.Hour
 	// cleanupDeadline is how long a deleted image waits for the registry.
 	cleanupDeadline = 5 * time.Minute
 	// cleanupRetry is the pause between attempts to empty the registry.

@@ -85,46 +85,46 @@ func TestDecide(t *testing.T) {
 				}}
 			})),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
-			message: "is being started: Unschedulable: 0/2 nodes are available", requeue: time.Hour + time.Second,
+			message: "is being started: Unschedulable: 0/2 nodes are available", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name:     "pod without its image",
 			observed: observe(withPod(container(corev1.PodPending, 0, waitingFor("ErrImagePull", "no such host"), corev1.ContainerState{}))),
 			phase:    "Pending", ready: "False/ImagePullFailed", source: "True/DatasourceReady", progress: "0%",
-			message: "ErrImagePull: no such host", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+			message: "ErrImagePull: no such host", event: "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "container is being made", observed: observe(
-				withPod(tokenLeft(90*time.Minute), container(corev1.PodPending, 0, waitingFor("ContainerCreating", ""), corev1.ContainerState{}))),
+				withPod(tokenLeft(390*time.Minute), container(corev1.PodPending, 0, waitingFor("ContainerCreating", ""), corev1.ContainerState{}))),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
 			message: "is being started: ContainerCreating", requeue: 30*time.Minute + time.Second,
 		},
 		{
 			name: "running without a report", observed: observe(running),
-			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%", requeue: time.Hour + time.Second,
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "running with a report", observed: observe(running, withProgress(half, now)),
-			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "progress does not go back", observed: observe(running, withProgress(half, now), func(o *Observed) {
 				o.Image.Status.Progress, o.Image.Status.ObservedGeneration = "70%", 1
 			}),
-			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "70%", requeue: time.Hour + time.Second,
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "70%", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "progress of another spec does not count", observed: observe(running, withProgress(half, now), func(o *Observed) {
 				o.Image.Status.Progress, o.Image.Status.ObservedGeneration, o.Image.Generation = "70%", 1, 2
 			}),
-			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "token is renewed while it is in use",
-			observed: observe(withPod(tokenLeft(59*time.Minute),
+			observed: observe(withPod(tokenLeft(359*time.Minute),
 				container(corev1.PodRunning, 0, runningSince(now.Add(-time.Hour)), corev1.ContainerState{}))),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
-			writes: "apply Secret, apply PartialObjectMetadata", requeue: time.Hour + time.Second,
+			writes: "apply Secret, apply PartialObjectMetadata", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "source was changed", observed: observe(running, func(o *Observed) {
@@ -202,7 +202,7 @@ func TestDecide(t *testing.T) {
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "connection refused"}), now)))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
 			message: "spec.dataSource.http.url: connection refused. Attempt 2 failed, the next one starts by itself",
-			event:   "Warning ImportFailed", requeue: time.Hour + time.Second,
+			event:   "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "attempt has just failed",
@@ -210,27 +210,27 @@ func TestDecide(t *testing.T) {
 				terminated(1, failureMessage(t, report.Failure{Reason: "RegistryFull", Message: "no space left; ask the administrator"}), now),
 				corev1.ContainerState{}))),
 			phase: "Failed", ready: "False/RegistryFull", source: "True/DatasourceReady",
-			message: "no space left; ask the administrator. Attempt 1 failed", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+			message: "no space left; ask the administrator. Attempt 1 failed", event: "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "next attempt runs and has moved nothing",
 			observed: observe(withProgress(half, now.Add(-time.Hour)), withPod(container(corev1.PodRunning, 1, runningSince(now),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
-			message: "timeout. Attempt 2 is running", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+			message: "timeout. Attempt 2 is running", event: "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "next attempt moves bytes",
 			observed: observe(withProgress(half, day), withPod(container(corev1.PodRunning, 1, runningSince(now),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
-			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: time.Hour + time.Second,
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "importer was killed",
 			observed: observe(withPod(container(corev1.PodRunning, 1, waitingFor("CrashLoopBackOff", ""),
 				corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}}))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "True/DatasourceReady",
-			message: "used more memory than its limit", event: "Warning ImportFailed", requeue: time.Hour + time.Second,
+			message: "used more memory than its limit", event: "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.check(t, Decide(tc.observed)) })

@@ -42,7 +42,7 @@ func testImage() Image {
 func observe(changes ...func(*Observed)) Observed {
 	o := Observed{
 		Image: testImage(), Now: now, Settings: testSettings(),
-		Credential: Credential{Token: "fresh", ExpiresAt: now.Add(2 * time.Hour)},
+		Credential: Credential{Token: "fresh", ExpiresAt: now.Add(12 * time.Hour)},
 	}
 	for _, change := range changes {
 		change(&o)

@@ -143,7 +143,7 @@ func TestReconcileStartsAndFollowsAnImport(t *testing.T) {
 	if err := w.Client.Get(t.Context(), childKey(), secret); err != nil {
 		t.Fatal(err)
 	}
-	want := "VirtualImage/team/debian/" + testUID + " opens [{repository vi/team/debian [pull push]}] for 2h0m0s"
+	want := "VirtualImage/team/debian/" + testUID + " opens [{repository vi/team/debian [pull push]}] for 12h0m0s"
 	if got := string(secret.Data["token"]); got != want {
 		t.Errorf("token: %q", got)
 	}
@@ -157,7 +157,7 @@ func TestReconcileStartsAndFollowsAnImport(t *testing.T) {
 	}
 	w.reports.latest = &reportserver.Report{Progress: report.Progress{TransferredBytes: 1, TotalBytes: 4}, At: now}
 	result, err := w.reconcile(t)
-	if err != nil || result.RequeueAfter != time.Hour+time.Second {
+	if err != nil || result.RequeueAfter != 6*time.Hour+time.Second {
 		t.Fatalf("result %v, %v", result, err)
 	}
 	if image := w.image(t); image.Status.Progress != "25%" || image.Finalizers[0] != "example.org/cleanup" {
