@@ -44,14 +44,6 @@ type Result struct {
 	Removed []string
 	// Created are the objects to be created unless they exist.
 	Created []*unstructured.Unstructured
-	// Patched are the merge patches of objects.
-	Patched []Patched
-}
-
-// Patched is a merge patch of an object.
-type Patched struct {
-	Kind, Name string
-	Patch      any
 }
 
 // String returns a string that the run set.
@@ -116,7 +108,7 @@ func (r Run) Handle(t *testing.T, handle func(context.Context, *pkg.HookInput) e
 
 func result(t *testing.T, values *patchablevalues.PatchableValues, written *writes) *Result {
 	t.Helper()
-	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created, Patched: written.patched}
+	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created}
 	for _, patch := range values.GetPatches() {
 		path := strings.ReplaceAll(strings.TrimPrefix(patch.Path, "/"), "/", ".")
 		switch patch.Op {
@@ -188,17 +180,12 @@ type dependencies struct {
 
 func (d dependencies) GetClock() clockwork.Clock { return d.clock }
 
-// writes takes the kinds of writes that the hooks use; anything else panics.
+// writes takes the one kind of write that the hooks use; anything else panics.
 type writes struct {
 	pkg.PatchCollector
 	created []*unstructured.Unstructured
-	patched []Patched
 }
 
 func (w *writes) CreateIfNotExists(object any) {
 	w.created = append(w.created, object.(*unstructured.Unstructured))
-}
-
-func (w *writes) PatchWithMerge(patch any, _, kind, _, name string, _ ...pkg.PatchCollectorOption) {
-	w.patched = append(w.patched, Patched{Kind: kind, Name: name, Patch: patch})
 }

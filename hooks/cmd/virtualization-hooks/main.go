@@ -7,7 +7,6 @@ package main
 import (
 	"github.com/deckhouse/module-sdk/pkg/app"
 
-	_ "github.com/deckhouse/virtualization/hooks/apipriority"
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"
 	_ "github.com/deckhouse/virtualization/hooks/dvcraddress"
 	_ "github.com/deckhouse/virtualization/hooks/dvcrsecrets"
