@@ -201,7 +201,7 @@ func TestDecide(t *testing.T) {
 			observed: observe(withPod(container(corev1.PodRunning, 2, waitingFor("CrashLoopBackOff", "back-off"),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "connection refused"}), now)))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
-			message: "spec.dataSource.http.url: connection refused. Attempt 2 failed, the next one starts by itself",
+			message: "spec.dataSource.http.url: connection refused. Attempt 3 failed, the next one starts by itself",
 			event:   "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
 		},
 		{

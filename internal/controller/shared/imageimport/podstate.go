@@ -77,7 +77,8 @@ func readPod(pod *corev1.Pod) attempt {
 	case state.Terminated != nil:
 		return readTerminated(state.Terminated, number)
 	case state.Waiting != nil && state.Waiting.Reason == waitingCrashLoop:
-		out := attempt{stage: stageRetrying, number: number - 1}
+		// What waits here has been started as often as it was restarted, plus once.
+		out := attempt{stage: stageRetrying, number: number}
 		if last := container.LastTerminationState.Terminated; last != nil {
 			out.failure = readFailure(last)
 		}
