@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -27,6 +28,7 @@ type Builder struct {
 	cache     *cache
 	toolchain toolchain
 	progress  func(string)
+	interval  time.Duration
 	rootMutex sync.Mutex
 }
 
@@ -53,6 +55,7 @@ func New(stateDir, repoRoot string, progress func(string)) (*Builder, error) {
 		repoRoot:  repoRoot,
 		toolchain: tools,
 		progress:  progress,
+		interval:  progressInterval,
 		cache: &cache{
 			dir:      filepath.Join(stateDir, "cache"),
 			clock:    clock.RealClock{},

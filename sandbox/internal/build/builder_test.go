@@ -168,7 +168,7 @@ func TestReleaseIsMadeOnceAndNamed(t *testing.T) {
 	if changed, err := b.release(t.Context(), "third_party/x"); err != nil || changed.key == r.key || changed.dir == r.dir {
 		t.Errorf("after a change: %+v, %v", changed, err)
 	}
-	left, err := filepath.Glob(filepath.Join(b.cache.dir, ".workspace-*"))
+	left, err := filepath.Glob(filepath.Join(b.cache.dir, "workspace-*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -302,4 +302,54 @@ func TestUnpackBindingTakesThePackageOnly(t *testing.T) {
 	if err != nil || string(content) != "// nbdFreeCallbackId of handle.go" {
 		t.Errorf("handle.go is %q, %v", content, err)
 	}
+}
+
+func TestModuleFileOutlivesTheModuleCache(t *testing.T) {
+	b := newBuilder(t)
+	b.toolchain.Modules = t.TempDir()
+	goMod := "module x\n\nrequire example.org/Upper v1.2.3\n"
+	if err := os.WriteFile(filepath.Join(b.repoRoot, "third_party/x/go.mod"), []byte(goMod), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Upper case letters are escaped in the cache's folders.
+	release := filepath.Join(b.toolchain.Modules, "example.org", "!upper@v1.2.3")
+	if err := os.MkdirAll(filepath.Join(release, "cmd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(release, "cmd", "x.conf"), []byte("content"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	first, err := b.ModuleFile(t.Context(), "third_party/x", "example.org/Upper/cmd/x.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(b.toolchain.Modules); err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.ModuleFile(t.Context(), "third_party/x", "example.org/Upper/cmd/x.conf")
+	if err != nil || second != first {
+		t.Fatalf("got %+v, %v, want %+v", second, err, first)
+	}
+	if content, err := os.ReadFile(second.Path); err != nil || string(content) != "content" {
+		t.Errorf("the file is %q, %v", content, err)
+	}
+}
+
+func TestStepTellsThatItStillRuns(t *testing.T) {
+	lines := make(chan string, 100)
+	b := &Builder{progress: func(line string) { lines <- line }, interval: time.Millisecond}
+	s := b.step("a thing")
+	if got := <-lines; got != "building a thing" {
+		t.Errorf("said first %q", got)
+	}
+	count := countPackages(s, " of at most 9")
+	count("example.org/a")
+	count("go: downloading example.org/b")
+	count("example.org/c")
+	for line := range lines {
+		if line == "building a thing: package 2 of at most 9, example.org/c (0s)" {
+			break
+		}
+	}
+	s.end(nil)
 }

@@ -76,24 +76,20 @@ func (b *Builder) compile(ctx context.Context, p *pinned, out string) (err error
 	defer os.RemoveAll(workspace)
 	work := filepath.Join(workspace, p.name())
 	step.note("fetching modules")
-	total, err := b.fetchPackages(ctx, p, work)
+	total, err := b.fetchPackages(ctx, p, work, step.note)
 	if err != nil {
 		return err
 	}
 	// The go command says nothing of packages that it has compiled before.
 	step.note(fmt.Sprintf("comparing %d packages with earlier builds, and linking", total))
-	compiled := 0
 	build := command{
 		dir: work,
 		env: p.environment(),
 		// One command compiles what they share once and keeps all cores busy.
-		args: slices.Concat([]string{"go", "build", "-v", "-trimpath", "-tags", strings.Join(p.recipe.Tags, ","), "-ldflags", p.ldflags(), "-o", out + "/"}, packages),
-		line: func(line string) {
-			if !strings.Contains(line, " ") {
-				compiled++
-				step.note(fmt.Sprintf("package %d of at most %d, %s", compiled, total, line))
-			}
-		},
+		args: slices.Concat([]string{
+			"go", "build", "-v", "-trimpath", "-tags", strings.Join(p.recipe.Tags, ","), "-ldflags", p.ldflags(), "-o", out + "/",
+		}, packages),
+		line: countPackages(step, fmt.Sprintf(" of at most %d", total)),
 	}
 	if p.recipe.Cgo {
 		build = b.inRoot(root, workspace, out, build)
@@ -102,6 +98,20 @@ func (b *Builder) compile(ctx context.Context, p *pinned, out string) (err error
 		return err
 	}
 	return renamePrograms(out, p)
+}
+
+// countPackages takes the lines of go build -v, which are the packages that it
+// compiles and, with spaces, what else it has to say.
+func countPackages(s *step, total string) func(string) {
+	compiled := 0
+	return func(line string) {
+		if strings.Contains(line, " ") {
+			s.note(line)
+			return
+		}
+		compiled++
+		s.note(fmt.Sprintf("package %d%s, %s", compiled, total, line))
+	}
 }
 
 // environment is how the go command is set up for a pinned module.
@@ -115,11 +125,12 @@ func (p *pinned) environment() []string {
 
 // fetchPackages downloads the modules that the commands need, checked against the
 // checksum database as usual, and counts their packages.
-func (b *Builder) fetchPackages(ctx context.Context, p *pinned, work string) (int, error) {
+func (b *Builder) fetchPackages(ctx context.Context, p *pinned, work string, note func(string)) (int, error) {
 	output, err := run(ctx, command{
 		dir:  work,
 		env:  p.environment(),
 		args: slices.Concat([]string{"go", "list", "-deps", "-tags", strings.Join(p.recipe.Tags, ",")}, p.packages()),
+		line: note,
 	})
 	return strings.Count(string(output), "\n"), err
 }
@@ -145,11 +156,12 @@ func renamePrograms(dir string, p *pinned) error {
 // workspace lays out a folder to compile a pinned module in: its files, and
 // beside them the Go binding of libnbd if the module asks for it.
 func (b *Builder) workspace(p *pinned, root string) (string, error) {
-	if err := os.MkdirAll(b.cache.dir, 0o755); err != nil {
+	// Whoever compiles a module holds its lock: what lies here is from a crash.
+	workspace := filepath.Join(b.cache.dir, "workspace-"+p.name())
+	if err := os.RemoveAll(workspace); err != nil {
 		return "", err
 	}
-	workspace, err := os.MkdirTemp(b.cache.dir, ".workspace-"+p.name()+"-")
-	if err != nil {
+	if err := os.MkdirAll(workspace, 0o755); err != nil {
 		return "", err
 	}
 	if err := os.CopyFS(filepath.Join(workspace, p.name()), os.DirFS(p.path)); err != nil {
@@ -179,15 +191,11 @@ func (b *Builder) own(ctx context.Context, module string, packages []string) (di
 	}
 	step := b.quietStep(fmt.Sprintf("%d programs of %s", len(packages), name))
 	defer func() { step.end(err) }()
-	compiled := 0
 	_, err = run(ctx, command{
 		dir:  filepath.Join(b.repoRoot, module),
 		env:  []string{"CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off"},
 		args: slices.Concat([]string{"go", "build", "-v", "-trimpath", "-ldflags", "-s -w", "-o", dir + "/"}, packages),
-		line: func(line string) {
-			compiled++
-			step.note(fmt.Sprintf("package %d, %s", compiled, line))
-		},
+		line: countPackages(step, ""),
 	})
 	return dir, err
 }

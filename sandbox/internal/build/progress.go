@@ -15,9 +15,10 @@ const progressInterval = 15 * time.Second
 // step reports one piece of work: at once when it starts, then from time to time
 // how far it is, and how long it took.
 type step struct {
-	what    string
-	report  func(string)
-	started time.Time
+	what     string
+	report   func(string)
+	interval time.Duration
+	started  time.Time
 
 	mu    sync.Mutex
 	state string
@@ -33,7 +34,7 @@ func (b *Builder) step(what string) *step {
 
 // quietStep reports only if the work takes long: most runs find nothing to do.
 func (b *Builder) quietStep(what string) *step {
-	s := &step{what: what, report: b.progress, started: time.Now(), stop: make(chan struct{})}
+	s := &step{what: what, report: b.progress, interval: b.interval, started: time.Now(), stop: make(chan struct{})}
 	s.stopped.Go(s.tick)
 	return s
 }
@@ -46,7 +47,7 @@ func (s *step) note(state string) {
 }
 
 func (s *step) tick() {
-	ticker := time.NewTicker(progressInterval)
+	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()
 	for {
 		select {

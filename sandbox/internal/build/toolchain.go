@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -44,6 +45,10 @@ type command struct {
 // run runs a command to its end and returns its standard output. If the context
 // ends, or this program dies, the command's children are ended too.
 func run(ctx context.Context, c command) ([]byte, error) {
+	// The signal for the death of the parent is that of the thread which started
+	// the command: it has to stay until the command ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, c.args[0], c.args[1:]...)
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), c.env...)
