@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,9 @@ const (
 	// something newer of the same name exists: long enough to go back and forth
 	// between branches without building again.
 	keepUnused = 7 * 24 * time.Hour
+	// keepOthers is how many older results of a name stay at most: archives of
+	// images are large, and somebody who changes a program makes many.
+	keepOthers = 2
 	// temporaryPrefix marks folders that are being made.
 	temporaryPrefix = ".making-"
 	lockRetry       = 200 * time.Millisecond
@@ -101,12 +105,37 @@ func (c *cache) temporary(folder, name string) (string, error) {
 	return temporary, os.Mkdir(temporary, 0o755)
 }
 
-// prune removes older results of a name that nobody used for a while.
+// prune removes older results of a name that are too many or that nobody used for
+// a while.
 func (c *cache) prune(folder, name, current string) error {
-	entries, err := os.ReadDir(folder)
+	others, err := c.others(folder, name, current)
 	if err != nil {
 		return err
 	}
+	for i, other := range others {
+		if i < keepOthers && c.clock.Since(other.used) < keepUnused {
+			continue
+		}
+		if err := os.RemoveAll(other.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// result is one folder of the cache.
+type result struct {
+	path string
+	used time.Time
+}
+
+// others lists the results of a name but for the current one, the last used first.
+func (c *cache) others(folder, name, current string) ([]result, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var others []result
 	for _, entry := range entries {
 		path := filepath.Join(folder, entry.Name())
 		key, found := strings.CutPrefix(entry.Name(), name+"-")
@@ -114,14 +143,13 @@ func (c *cache) prune(folder, name, current string) error {
 			continue
 		}
 		info, err := entry.Info()
-		if err != nil || c.clock.Since(info.ModTime()) < keepUnused {
-			continue
+		if err != nil {
+			return nil, err
 		}
-		if err := os.RemoveAll(path); err != nil {
-			return err
-		}
+		others = append(others, result{path: path, used: info.ModTime()})
 	}
-	return nil
+	slices.SortFunc(others, func(a, b result) int { return b.used.Compare(a.used) })
+	return others, nil
 }
 
 // lock keeps other processes, and other goroutines of this one, from making the

@@ -114,6 +114,24 @@ func TestEnsureForgetsWhatNobodyUses(t *testing.T) {
 	}
 }
 
+func TestEnsureKeepsFewOfManyVersions(t *testing.T) {
+	c, clock := newCache(t)
+	var dirs []string
+	for i := range 5 {
+		clock.SetTime(someDay.Add(time.Duration(i) * time.Minute))
+		dir, err := c.Ensure(t.Context(), "kind", "name", strings.Repeat(string(rune('a'+i)), 32), writer(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, dir)
+	}
+	for i, dir := range dirs {
+		if _, err := os.Stat(dir); (err == nil) != (i >= 2) {
+			t.Errorf("version %d of 5: %v", i, err)
+		}
+	}
+}
+
 func TestEnsureIsDoneByOneAtATime(t *testing.T) {
 	c, _ := newCache(t)
 	var made atomic.Int32
