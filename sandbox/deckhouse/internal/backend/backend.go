@@ -76,6 +76,12 @@ func (b *Backend) Verdict() (settings.Request, settings.Verdict) {
 	return b.request, b.verdict
 }
 
+// Judge decides about a request as if it had been made, and changes nothing.
+func (b *Backend) Judge(request settings.Request) settings.Verdict {
+	_, last := b.Verdict()
+	return b.Module.Judge(request, last.Accepted, b.Platform)
+}
+
 // LoadConfig reads everything before addon-operator starts.
 func (b *Backend) LoadConfig(ctx context.Context, _ ...string) (*config.KubeConfig, error) {
 	accepted, err := b.Store.Load(ctx, b.Module.Definition.Name)
@@ -197,7 +203,7 @@ func (b *Backend) observeModule(ctx context.Context, name string, object *unstru
 		return err
 	}
 	_, last := b.Verdict()
-	verdict := b.Module.Judge(request, last.Accepted, b.Platform)
+	verdict := b.Judge(request)
 	if !verdict.Accepted.Equal(last.Accepted) {
 		if err := b.Store.Save(ctx, name, verdict.Accepted); err != nil {
 			return err

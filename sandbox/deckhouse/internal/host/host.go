@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 
+	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/admission"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/backend"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/bundle"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/conversion"
@@ -35,8 +36,12 @@ import (
 // ErrRestart asks for a new process: the module changed in a way that is read at start only.
 var ErrRestart = errors.New("the module's hooks, schemas, CRDs or definition changed")
 
-// eventBuffer keeps addon-operator from waiting for the reports.
-const eventBuffer = 100
+const (
+	// eventBuffer keeps addon-operator from waiting for the reports.
+	eventBuffer = 100
+	// watchInterval is how soon an edited template or a new image is noticed.
+	watchInterval = time.Second
+)
 
 // Host runs one module.
 type Host struct {
@@ -189,7 +194,24 @@ func (h *Host) startOperator(ctx context.Context) error {
 		return fmt.Errorf("start addon-operator: %w", err)
 	}
 	go h.status.run(ctx)
-	return nil
+	return h.startAdmission(ctx)
+}
+
+// startAdmission comes last: before the first verdict there is nothing to compare
+// a wish with.
+func (h *Host) startAdmission(ctx context.Context) error {
+	if h.options.WebhookListen == "" {
+		return nil
+	}
+	server := admission.Server{
+		Listen: h.options.WebhookListen,
+		URL:    h.options.WebhookURL,
+		Client: h.kubernetes,
+		Handler: admission.Handler{
+			Module: h.module.Definition.Name, Judge: h.backend.Judge, Logger: slog.New(h.logger.Handler()),
+		},
+	}
+	return server.Start(ctx)
 }
 
 func (h *Host) versions() definition.Platform {
@@ -215,11 +237,6 @@ func (h *Host) globalValues(user map[string]any) map[string]any {
 		User:     user,
 	}.Global()
 }
-
-const (
-	// watchInterval is how soon an edited template or a new image is noticed.
-	watchInterval = time.Second
-)
 
 // watchFiles brings edits of the module and new images into the cluster.
 func (h *Host) watchFiles(ctx context.Context, ticks clock.WithTicker) error {

@@ -29,12 +29,10 @@ type Options struct {
 	PresentModules []string
 	// MetricsAddress serves /metrics and /readyz.
 	MetricsAddress string
-	// WebhookAddress serves the admission of ModuleConfigs; empty for none.
-	WebhookAddress string
-	// WebhookNamespace is the path of the network namespace to listen in; empty
-	// for that of the process.
-	WebhookNamespace string
-	LogLevel         string
+	// WebhookListen serves the admission of ModuleConfigs, WebhookURL is where the
+	// API server finds it; empty for none.
+	WebhookListen, WebhookURL string
+	LogLevel                  string
 
 	Registry platform.Registry
 	Cluster  platform.Cluster
@@ -59,6 +57,9 @@ func (o Options) Validate() error {
 	}
 	if _, _, err := net.SplitHostPort(o.MetricsAddress); err != nil {
 		problems = append(problems, fmt.Errorf("--metrics-address: %w", err))
+	}
+	if (o.WebhookListen == "") != (o.WebhookURL == "") {
+		problems = append(problems, errors.New("--webhook-listen and --webhook-url are given together or not at all"))
 	}
 	return errors.Join(problems...)
 }
