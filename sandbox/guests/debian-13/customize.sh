@@ -22,7 +22,14 @@ inside systemctl --quiet enable systemd-networkd systemd-resolved ssh qemu-guest
 # Work that a short-lived guest never needs but would pay for at every boot.
 inside systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
 	e2scrub_reap.service fstrim.timer systemd-pcrphase.service systemd-pcrphase-sysinit.service \
-	systemd-network-generator.service systemd-hostnamed.service systemd-hibernate-clear.service
+	systemd-network-generator.service systemd-hibernate-clear.service systemd-pstore.service \
+	dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
+	proc-sys-fs-binfmt_misc.automount modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service \
+	modprobe@fuse.service systemd-binfmt.service getty@tty1.service cloud-init-hotplugd.socket
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in systemd-ssh-generator systemd-gpt-auto-generator systemd-hibernate-resume-generator; do
+	ln -s /dev/null "$root/etc/systemd/system-generators/$generator"
+done
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
 inside update-initramfs -u

@@ -41,6 +41,7 @@ var targets = map[string]maker{
 	"deckhouse":         ownTarget("sandbox/deckhouse", "./cmd/..."),
 	"hooks":             ownTarget("hooks", "./cmd/virtualization-hooks"),
 	"d8v":               ownTarget(".", "./cmd/d8v"),
+	guestsTarget:        func(ctx context.Context, b *Builder) ([]Result, error) { return b.guests(ctx) },
 	imagesTarget:        func(ctx context.Context, b *Builder) ([]Result, error) { return b.images(ctx) },
 	sandboxImagesTarget: func(ctx context.Context, b *Builder) ([]Result, error) { return b.sandboxImages(ctx) },
 }
