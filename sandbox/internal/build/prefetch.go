@@ -11,11 +11,11 @@ import (
 	"github.com/deckhouse/virtualization/sandbox/internal/image"
 )
 
-// fetchRoots starts to fetch the Debian roots that targets will need, while others
+// Prefetch starts to fetch the Debian roots that targets will need, while others
 // compile: one waits for the network, the others for the processor. The channel
 // is closed at the end. An error is nobody's here: whoever needs the root tries
 // again and meets it.
-func (b *Builder) fetchRoots(ctx context.Context, targets []string) <-chan struct{} {
+func (b *Builder) Prefetch(ctx context.Context, targets ...string) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

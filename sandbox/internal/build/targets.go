@@ -15,6 +15,7 @@ import (
 const (
 	imagesTarget        = "images"
 	sandboxImagesTarget = "sandbox-images"
+	allTargets          = "all"
 )
 
 // Result is one thing that was built.
@@ -46,15 +47,19 @@ var targets = map[string]maker{
 	sandboxImagesTarget: func(ctx context.Context, b *Builder) ([]Result, error) { return b.sandboxImages(ctx) },
 }
 
-// Targets lists what can be built; images/NAME for a single image is understood too.
+// Targets lists what can be built. Also understood are images/NAME for a single
+// image, and all.
 func Targets() []string {
 	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(releases)), slices.Collect(maps.Keys(targets)))))
 }
 
 // Build makes targets one after the other and says where each result is.
 func (b *Builder) Build(ctx context.Context, names ...string) ([]Result, error) {
+	if slices.Contains(names, allTargets) {
+		names = Targets()
+	}
 	ctx, stop := context.WithCancel(ctx)
-	fetched := b.fetchRoots(ctx, names)
+	fetched := b.Prefetch(ctx, names...)
 	// When a target fails, what others would need is not waited for.
 	defer func() { stop(); <-fetched }()
 	var results []Result
