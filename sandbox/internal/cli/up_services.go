@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/cluster"
@@ -45,7 +46,7 @@ func loadClusterImages(ctx context.Context, s *session) error {
 	return s.load(ctx, list)
 }
 
-// load brings image archives into every node.
+// load brings image archives into every node, all nodes at once.
 func (s *session) load(ctx context.Context, archives []string) error {
 	status, err := s.client.Status()
 	if err != nil {
@@ -55,16 +56,28 @@ func (s *session) load(ctx context.Context, archives []string) error {
 	if len(shells) == 0 {
 		return errors.New("no node runs: type \"sandbox up\"")
 	}
+	nodes := sortedNames(shells)
+	failures := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, name := range nodes {
+		all.Go(func() { failures[i] = s.loadInto(ctx, name, shells[name], archives) })
+	}
+	all.Wait()
+	return errors.Join(failures...)
+}
+
+// loadInto brings image archives into one node.
+func (s *session) loadInto(ctx context.Context, name string, shell cluster.NodeShell, archives []string) error {
 	for i, archive := range archives {
-		for _, name := range sortedNames(shells) {
-			s.report.Note("%s into %s, %d of %d", archive, name, i+1, len(archives))
-			loaded, err := cluster.LoadImages(ctx, shells[name], archive)
-			if err != nil {
-				return fmt.Errorf("load images into %s: %w", name, err)
-			}
-			if loaded {
-				s.report.Say("%s loaded into %s", archive, name)
-			}
+		// Archives of different images often have the same file name.
+		short := filepath.Join(filepath.Base(filepath.Dir(archive)), filepath.Base(archive))
+		s.report.Note("%s into %s, %d of %d", short, name, i+1, len(archives))
+		loaded, err := cluster.LoadImages(ctx, shell, archive)
+		if err != nil {
+			return fmt.Errorf("load images into %s: %w", name, err)
+		}
+		if loaded {
+			s.report.Say("%s loaded into %s", short, name)
 		}
 	}
 	return nil
