@@ -94,11 +94,17 @@ func isFull(err error) bool {
 // of the same request has run out of space.
 type fullResponseWriter struct {
 	http.ResponseWriter
-	full *atomic.Bool
+	full  *atomic.Bool
+	wrote bool
 }
 
-// WriteHeader implements http.ResponseWriter.
+// WriteHeader implements http.ResponseWriter. Distribution gives a client that
+// went away two statuses; the first counts.
 func (w *fullResponseWriter) WriteHeader(status int) {
+	if w.wrote {
+		return
+	}
+	w.wrote = true
 	if status == http.StatusInternalServerError && w.full.Load() {
 		fullStorageRefusals.Inc()
 		status = http.StatusInsufficientStorage

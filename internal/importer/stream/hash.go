@@ -24,11 +24,11 @@ const (
 // each hash and consumer run on their own, so the slowest of them sets the pace
 // and not the sum of all.
 type HashingReader struct {
-	free   chan *block
-	ready  chan *block
-	stop   chan struct{}
-	once   sync.Once
-	hashes sync.WaitGroup
+	free    chan *block
+	ready   chan *block
+	stop    chan struct{}
+	once    sync.Once
+	workers sync.WaitGroup
 
 	// current is the block that Read is in the middle of.
 	current *block
@@ -59,10 +59,9 @@ func NewHashingReader(r io.Reader, hashes ...hash.Hash) *HashingReader {
 	feeds := make([]chan *block, len(hashes))
 	for i, sum := range hashes {
 		feeds[i] = make(chan *block, blockCount)
-		h.hashes.Add(1)
-		go h.feed(feeds[i], sum)
+		h.workers.Go(func() { h.feed(feeds[i], sum) })
 	}
-	go h.produce(r, feeds)
+	h.workers.Go(func() { h.produce(r, feeds) })
 	return h
 }
 
@@ -118,7 +117,6 @@ func fill(r io.Reader, buffer []byte) (int, error) {
 }
 
 func (h *HashingReader) feed(blocks <-chan *block, sum hash.Hash) {
-	defer h.hashes.Done()
 	for b := range blocks {
 		sum.Write(b.buffer[:b.length])
 		h.release(b)
@@ -156,9 +154,10 @@ func (h *HashingReader) Read(p []byte) (int, error) {
 	}
 }
 
-// Wait blocks until the hashes have seen all that was read. It is called after
-// Read has returned io.EOF.
-func (h *HashingReader) Wait() { h.hashes.Wait() }
+// Wait blocks until the source is no longer used and the hashes have seen all
+// that was read of it. It is called after Read has returned an error, or after
+// Close and whatever makes a read of the source return.
+func (h *HashingReader) Wait() { h.workers.Wait() }
 
 // Close stops reading ahead. A read of the source that is under way is not
 // interrupted.
