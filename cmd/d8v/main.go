@@ -18,9 +18,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	if err := d8v.NewCommand(streams).ExecuteContext(ctx); err != nil {
+	err := d8v.NewCommand(streams).ExecuteContext(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "d8v:", err)
 		os.Exit(1)
 	}

@@ -261,7 +261,7 @@ func TestExecuteToleratesWhatIsDoneAlready(t *testing.T) {
 }
 
 func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
-	decideFor := func(w *world) func(*corev1.Pod) Plan[*corev1.Pod] {
+	decideFor := func() func(*corev1.Pod) Plan[*corev1.Pod] {
 		return func(observed *corev1.Pod) Plan[*corev1.Pod] {
 			status := observed.DeepCopy()
 			status.Status.Phase = corev1.PodRunning
@@ -276,11 +276,11 @@ func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
 		t.Run(failing, func(t *testing.T) {
 			w := newWorld(t, pod("owner"), configMap("old", "x"))
 			w.failOn = failing
-			if _, err := w.reconcile(t, decideFor(w)); err == nil {
+			if _, err := w.reconcile(t, decideFor()); err == nil {
 				t.Fatal("the failing write was not reported")
 			}
 			w.failOn = ""
-			if _, err := w.reconcile(t, decideFor(w)); err != nil {
+			if _, err := w.reconcile(t, decideFor()); err != nil {
 				t.Fatal(err)
 			}
 			maps := &corev1.ConfigMapList{}
