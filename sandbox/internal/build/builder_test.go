@@ -336,7 +336,8 @@ func TestModuleFileOutlivesTheModuleCache(t *testing.T) {
 }
 
 func TestStepTellsThatItStillRuns(t *testing.T) {
-	lines := make(chan string, 100)
+	// Large enough that no report ever waits for its reader.
+	lines := make(chan string, 100000)
 	b := &Builder{progress: func(line string) { lines <- line }, interval: time.Millisecond}
 	s := b.step("a thing")
 	if got := <-lines; got != "building a thing" {
@@ -352,4 +353,25 @@ func TestStepTellsThatItStillRuns(t *testing.T) {
 		}
 	}
 	s.end(nil)
+	if got := last(lines); got != "built a thing in 0s" {
+		t.Errorf("said last %q", got)
+	}
+	quiet := b.quietStep("nothing")
+	quiet.end(nil)
+	failed := b.step("a failure")
+	failed.end(errors.New("no luck"))
+	if got := last(lines); got != "building a failure" {
+		t.Errorf("of nothing done and of a failure it said last %q", got)
+	}
+}
+
+// last empties a channel of lines and returns the last one without its progress.
+func last(lines chan string) string {
+	var line string
+	for len(lines) > 0 {
+		if got := <-lines; !strings.Contains(got, "(") {
+			line = got
+		}
+	}
+	return line
 }

@@ -29,10 +29,13 @@ type step struct {
 
 func (b *Builder) step(what string) *step {
 	b.progress("building " + what)
-	return b.quietStep(what)
+	s := b.quietStep(what)
+	s.note("starting")
+	return s
 }
 
-// quietStep reports only if the work takes long: most runs find nothing to do.
+// quietStep reports nothing unless there is something to note, or the work takes
+// long: most runs find nothing to do.
 func (b *Builder) quietStep(what string) *step {
 	s := &step{what: what, report: b.progress, interval: b.interval, started: time.Now(), stop: make(chan struct{})}
 	s.stopped.Go(s.tick)
@@ -57,6 +60,9 @@ func (s *step) tick() {
 			s.mu.Lock()
 			state := s.state
 			s.mu.Unlock()
+			if state == "" {
+				state = "looking for what has changed"
+			}
 			s.report(fmt.Sprintf("building %s: %s (%s)", s.what, state, s.elapsed()))
 		}
 	}
@@ -66,7 +72,7 @@ func (s *step) tick() {
 func (s *step) end(err error) {
 	close(s.stop)
 	s.stopped.Wait()
-	if err != nil || s.elapsed() == 0 {
+	if err != nil || s.state == "" {
 		return
 	}
 	s.report(fmt.Sprintf("built %s in %s", s.what, s.elapsed()))
