@@ -33,6 +33,11 @@ func (b *Builder) fetchRootsOf(ctx context.Context, target string) error {
 	if found {
 		return b.fetchBuildRoot(ctx, dir)
 	}
+	if target == guestsTarget {
+		// Making a guest is mostly waiting for the network too.
+		_, err := b.Guests(ctx)
+		return err
+	}
 	if target != imagesTarget {
 		return nil
 	}

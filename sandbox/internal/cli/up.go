@@ -33,6 +33,7 @@ func steps() []step {
 		{"module images", loadModuleImages},
 		{"deckhouse", startDeckhouse},
 		{"module", enableModule},
+		{"guests", publishGuests},
 		{"quick start", runQuickStart},
 		{"welcome", sayWelcome},
 	}

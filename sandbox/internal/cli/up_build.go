@@ -27,8 +27,8 @@ var nodeTools = []image.Program{
 
 // buildRuntime builds what the nodes themselves consist of.
 func buildRuntime(ctx context.Context, s *session) error {
-	// Meanwhile what the module's images are made of comes over the network.
-	s.builder.Prefetch(ctx, "images")
+	// Meanwhile what images and guests are made of comes over the network.
+	s.builder.Prefetch(ctx, "images", "guests")
 	results, err := s.builder.Build(ctx, "kubernetes", "containerd")
 	if err != nil {
 		return err
