@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/record"
@@ -116,7 +117,11 @@ func (e Executor) delete(ctx context.Context, child client.Object) error {
 	if child.GetDeletionTimestamp() != nil {
 		return nil
 	}
-	opts := []client.DeleteOption{client.PropagationPolicy("Background")}
+	policy := metav1.DeletePropagationBackground
+	if marked, ok := child.(orphan); ok {
+		child, policy = marked.Object, metav1.DeletePropagationOrphan
+	}
+	opts := []client.DeleteOption{client.PropagationPolicy(policy)}
 	if uid := child.GetUID(); uid != "" {
 		opts = append(opts, client.Preconditions{UID: &uid})
 	}

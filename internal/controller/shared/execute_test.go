@@ -240,6 +240,28 @@ func TestFinalizerGoesLastAndOnlyWhenActionsSucceeded(t *testing.T) {
 	w.expectWrites(t, "patch owner")
 }
 
+func TestDeletionTakesDependentsAlongUnlessTheyAreToStay(t *testing.T) {
+	w := newWorld(t, pod("owner"), configMap("parent", ""), configMap("other", ""))
+	policies := map[string]metav1.DeletionPropagation{}
+	w.executor.Client = interceptor.NewClient(w.executor.Client.(client.WithWatch), interceptor.Funcs{
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			options := &client.DeleteOptions{}
+			options.ApplyOptions(opts)
+			policies[o.GetName()] = *options.PropagationPolicy
+			return c.Delete(ctx, o, opts...)
+		},
+	})
+	_, err := w.reconcile(t, func(*corev1.Pod) Plan[*corev1.Pod] {
+		return Plan[*corev1.Pod]{Delete: []client.Object{Orphan(configMap("parent", "")), configMap("other", "")}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policies["parent"] != "Orphan" || policies["other"] != "Background" {
+		t.Errorf("policies: %v", policies)
+	}
+}
+
 func TestExecuteToleratesWhatIsDoneAlready(t *testing.T) {
 	w := newWorld(t, pod("owner"), configMap("once", "theirs"))
 	_, err := w.reconcile(t, func(*corev1.Pod) Plan[*corev1.Pod] {

@@ -67,6 +67,12 @@ type Plan[T client.Object] struct {
 	RequeueAfter time.Duration
 }
 
+// Orphan marks a child in Plan.Delete whose own dependents are to stay: the server
+// takes it out of their owners before it goes.
+func Orphan(child client.Object) client.Object { return orphan{child} }
+
+type orphan struct{ client.Object }
+
 // Child is an object to apply together with what the cache shows of it.
 type Child struct {
 	// Want is the object as it should be, with TypeMeta or a registered type.

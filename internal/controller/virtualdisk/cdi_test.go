@@ -4,6 +4,8 @@
 package virtualdisk
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,6 +113,24 @@ func (w *world) playFilled(key client.ObjectKey) {
 	volume := w.waitVolume(key)
 	w.playBound(w.playClaim(volume))
 	w.playVolume(volume, cdiv1.Succeeded, "100.0%")
+}
+
+// playOrphaning plays the garbage collector, which takes a deleted DataVolume out of
+// its claim's owners before it lets it go.
+func (w *world) playOrphaning(key client.ObjectKey) error {
+	volume, claim := &cdiv1.DataVolume{}, &corev1.PersistentVolumeClaim{}
+	if err := w.Client.Get(w.t.Context(), key, volume); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if volume.DeletionTimestamp == nil || !slices.Contains(volume.Finalizers, metav1.FinalizerOrphanDependents) {
+		return nil
+	}
+	if err := w.Client.Get(w.t.Context(), key, claim); err != nil {
+		return err
+	}
+	claim.OwnerReferences = slices.DeleteFunc(claim.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == volume.UID })
+	volume.Finalizers = nil
+	return errors.Join(w.Client.Update(w.t.Context(), claim), w.Client.Update(w.t.Context(), volume))
 }
 
 // playProtection plays the controller that lets a deleted claim go once no pod uses it.

@@ -294,7 +294,7 @@ func TestDecideAfterTheFill(t *testing.T) {
 		{
 			name: "handed over", observed: observe(filling(FillDone), claim("2Gi", "2Gi", owned), isReady),
 			phase: "Ready", ready: ready, source: sourceIsReady, storage: storageIsReady, resizing: fits, progress: "100%",
-			writes: "delete Secret, delete ConfigMap", event: "Normal ProvisioningSucceeded",
+			writes: "delete Secret, delete orphan", event: "Normal ProvisioningSucceeded",
 		},
 		{
 			name: "handed over, the status was not written", observed: observe(claim("2Gi", "2Gi", owned)),

@@ -142,7 +142,7 @@ func (w *world) waitGone(key client.ObjectKey, objects ...client.Object) {
 	w.t.Helper()
 	for _, object := range objects {
 		controllertest.Eventually(w.t, func() error {
-			if err := w.playProtection(key); err != nil {
+			if err := errors.Join(w.playOrphaning(key), w.playProtection(key)); err != nil {
 				return err
 			}
 			err := w.Client.Get(w.t.Context(), key, object)
@@ -230,7 +230,7 @@ func (w *world) grow(disk *v1alpha2.VirtualDisk) {
 	if err := w.Client.Get(w.t.Context(), childKey(disk), claim); err != nil {
 		w.t.Fatal(err)
 	}
-	if size := claim.Spec.Resources.Requests.Storage().String(); size != "5Gi" || len(claim.OwnerReferences) != 2 {
+	if size := claim.Spec.Resources.Requests.Storage().String(); size != "5Gi" || len(claim.OwnerReferences) != 1 || claim.OwnerReferences[0].UID != disk.UID {
 		w.t.Errorf("claim: %s, owners %v", size, claim.OwnerReferences)
 	}
 	w.playBound(claim)

@@ -17,8 +17,7 @@ import (
 func (d *draft) ready() plan {
 	claim := buildClaim(d.Claim, d.Disk)
 	if shared.IsOwnedBy(d.Claim, d.Disk.UID) {
-		// The claim stays when what made it goes: the disk owns it now.
-		d.removeFilling()
+		d.letGoOfFilling()
 	} else {
 		d.out.Apply = append(d.out.Apply, shared.Child{Want: claim})
 	}
@@ -147,6 +146,18 @@ func (d *draft) removeVolume() {
 	if d.Claim != nil && d.Claim.DeletionTimestamp == nil {
 		d.out.Delete = append(d.out.Delete, shared.Reference(d.Claim, &corev1.PersistentVolumeClaim{}))
 	}
+}
+
+// letGoOfFilling deletes what made the volume, and leaves the volume. Until the
+// claim is taken out of its hands it stays: the engine looks up whatever controls a
+// claim, and does not start a machine while it cannot find it.
+func (d *draft) letGoOfFilling() {
+	last := len(d.Filling.Objects) - 1
+	if d.Filling.Terminating || last < 0 {
+		return
+	}
+	d.out.Delete = append(d.out.Delete, d.Filling.Objects[:last]...)
+	d.out.Delete = append(d.out.Delete, shared.Orphan(d.Filling.Objects[last]))
 }
 
 func (d *draft) removeFilling() {
