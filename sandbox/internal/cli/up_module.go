@@ -6,6 +6,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/deckhouse/virtualization/sandbox/internal/image"
 	"github.com/deckhouse/virtualization/sandbox/internal/kube"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
+	"github.com/deckhouse/virtualization/sandbox/internal/supervisor"
 	"github.com/deckhouse/virtualization/sandbox/internal/topology"
 	"github.com/deckhouse/virtualization/sandbox/manifests"
 )
@@ -24,9 +26,13 @@ const (
 	moduleNamespace = "d8-virtualization"
 	// registryBase is the address below which the module's images are; nothing
 	// listens there, since every node has them already.
-	registryBase  = topology.RegistryHost + "/modules"
-	moduleTimeout = 10 * time.Minute
-	crdTimeout    = time.Minute
+	registryBase = topology.RegistryHost + "/modules"
+	// admissionListen is where Deckhouse's side answers on the machine, and
+	// admissionPort where the API server finds that.
+	admissionListen = "127.0.0.1:19651"
+	admissionPort   = 4290
+	moduleTimeout   = 10 * time.Minute
+	crdTimeout      = time.Minute
 )
 
 var (
@@ -68,6 +74,12 @@ func startDeckhouse(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	admission := netip.AddrPortFrom(topology.SwitchAddress, admissionPort).String()
+	// The API server asks whether a ModuleConfig is right, from the nodes' network.
+	err = s.client.EnsureForward(supervisor.ForwardRequest{FromNodes: true, Listen: admission, Target: admissionListen})
+	if err != nil {
+		return err
+	}
 	return s.runOnHost(process.Spec{
 		Name: "deckhouse",
 		Argv: []string{
@@ -82,6 +94,8 @@ func startDeckhouse(ctx context.Context, s *session) error {
 			"--cluster-dns=" + topology.DNSService.String(),
 			"--pod-subnet=" + topology.PodNetwork.String(),
 			"--service-subnet=" + topology.ServiceNetwork.String(),
+			"--webhook-listen=" + admissionListen,
+			"--webhook-url=https://" + admission,
 		},
 		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.state.Path("deckhouse")},
 	})
