@@ -40,6 +40,26 @@ func startCluster(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := s.startSupervisor(ctx, nodes); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	client, err := kube.New(s.state.Kubeconfig())
+	if err != nil {
+		return err
+	}
+	for _, n := range plan.Nodes {
+		s.report.Say("starting %s", n.Node.Name)
+		if err := s.startNode(ctx, client, n); err != nil {
+			return fmt.Errorf("start %s: %w", n.Node.Name, err)
+		}
+	}
+	return s.waitForNodes(ctx, client, nodes)
+}
+
+// startSupervisor starts the supervisor with what does not depend on the nodes.
+func (s *session) startSupervisor(ctx context.Context, nodes []topology.Node) error {
 	address, err := state.APIAddress()
 	if err != nil {
 		return err
@@ -57,22 +77,7 @@ func startCluster(ctx context.Context, s *session) error {
 	if err := s.startHostBox(); err != nil {
 		return err
 	}
-	if err := s.client.EnsureForward(supervisor.ForwardRequest{Listen: address, Target: topology.APIServer()}); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
-	defer cancel()
-	client, err := kube.New(s.state.Kubeconfig())
-	if err != nil {
-		return err
-	}
-	for _, n := range plan.Nodes {
-		s.report.Say("starting %s", n.Node.Name)
-		if err := s.startNode(ctx, client, n); err != nil {
-			return fmt.Errorf("start %s: %w", n.Node.Name, err)
-		}
-	}
-	return s.waitForNodes(ctx, client, nodes)
+	return s.client.EnsureForward(supervisor.ForwardRequest{Listen: address, Target: topology.APIServer()})
 }
 
 func (s *session) plan(nodes []topology.Node) (cluster.Plan, error) {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/box"
+	"github.com/deckhouse/virtualization/sandbox/internal/cgroup"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
 	"github.com/deckhouse/virtualization/sandbox/internal/state"
 )
@@ -34,12 +35,20 @@ var ErrRunning = errors.New("a supervisor runs already")
 
 // Serve is the supervisor's whole life: it ends on a signal or when asked to.
 func Serve(dir state.Dir) error {
+	tree, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	return serve(dir, tree)
+}
+
+func serve(dir state.Dir, tree cgroups) error {
 	lock, err := takePIDFile(dir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	s, err := newSupervisor(dir)
+	s, err := newSupervisor(dir, tree)
 	if err != nil {
 		return err
 	}

@@ -21,19 +21,26 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/box"
-	"github.com/deckhouse/virtualization/sandbox/internal/cgroup"
 	"github.com/deckhouse/virtualization/sandbox/internal/network"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
 	"github.com/deckhouse/virtualization/sandbox/internal/state"
 	"github.com/deckhouse/virtualization/sandbox/internal/topology"
 )
 
+// cgroups is what the supervisor does with cgroups; the real ones are cgroup.Tree.
+type cgroups interface {
+	Create(name string) error
+	Enter(name string, pid int) error
+	Remove(name string) error
+	NoteDelegation(file string) error
+}
+
 // Supervisor keeps boxes and forwards.
 type Supervisor struct {
 	dir     state.Dir
 	started time.Time
 	spawner *box.Spawner
-	cgroups cgroup.Tree
+	cgroups cgroups
 	wires   *network.Switch
 
 	mu       sync.Mutex
@@ -43,11 +50,7 @@ type Supervisor struct {
 
 // newSupervisor moves this process out of the cgroup of whoever started it and
 // makes the switch.
-func newSupervisor(dir state.Dir) (*Supervisor, error) {
-	tree, err := cgroup.Detect()
-	if err != nil {
-		return nil, err
-	}
+func newSupervisor(dir state.Dir, tree cgroups) (*Supervisor, error) {
 	if err := tree.NoteDelegation(dir.CgroupRestore()); err != nil {
 		return nil, err
 	}
