@@ -102,13 +102,27 @@ func (c *Client) prepare(ctx context.Context, reference string, actions ...strin
 	roundTripper.DisableKeepAlives = true
 	return parsed, []remote.Option{
 		remote.WithContext(ctx),
-		remote.WithAuth(basicAuth(signed)),
+		remote.WithAuth(StaticToken(signed)),
 		remote.WithTransport(roundTripper),
 	}, nil
 }
 
-func basicAuth(signed string) authn.Authenticator {
-	return &authn.Basic{Username: userName, Password: signed}
+// TokenSource returns the token to send with the next request. A token that is
+// mounted into a pod is renewed there while a long import runs.
+type TokenSource func() (string, error)
+
+// StaticToken always returns the same token.
+func StaticToken(signed string) TokenSource {
+	return func() (string, error) { return signed, nil }
+}
+
+// Authorization implements authn.Authenticator.
+func (s TokenSource) Authorization() (*authn.AuthConfig, error) {
+	signed, err := s()
+	if err != nil {
+		return nil, fmt.Errorf("get the token for the image registry: %w", err)
+	}
+	return &authn.AuthConfig{Username: userName, Password: signed}, nil
 }
 
 // NewTransport makes an HTTP transport that trusts exactly the given PEM

@@ -45,7 +45,7 @@ func newPusher(t *testing.T, registry *dvcrtest.Registry, reference, token strin
 		t.Fatal(err)
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return dvcr.NewPusher(context.Background(), reference, token, transport)
+	return dvcr.NewPusher(context.Background(), reference, dvcr.StaticToken(token), transport)
 }
 
 // pushImage puts a small image into the registry and returns its manifest's digest.

@@ -40,23 +40,23 @@ var (
 // uploaded here and everything around it by the library.
 type Pusher struct {
 	reference name.Reference
-	token     string
+	token     TokenSource
 	base      http.RoundTripper
 	client    *http.Client
 }
 
-// NewPusher checks the reference and the token by asking the registry.
-func NewPusher(ctx context.Context, reference, signedToken string, base http.RoundTripper) (*Pusher, error) {
+// NewPusher checks the reference and asks the registry how it authenticates.
+func NewPusher(ctx context.Context, reference string, token TokenSource, base http.RoundTripper) (*Pusher, error) {
 	parsed, err := name.ParseReference(reference, name.StrictValidation)
 	if err != nil {
 		return nil, fmt.Errorf("image reference %q: %w", reference, err)
 	}
 	scopes := []string{parsed.Scope(transport.PushScope)}
-	authorized, err := transport.NewWithContext(ctx, parsed.Context().Registry, basicAuth(signedToken), base, scopes)
+	authorized, err := transport.NewWithContext(ctx, parsed.Context().Registry, token, base, scopes)
 	if err != nil {
 		return nil, registryError("reach the image registry", err)
 	}
-	return &Pusher{reference: parsed, token: signedToken, base: base, client: &http.Client{Transport: authorized}}, nil
+	return &Pusher{reference: parsed, token: token, base: base, client: &http.Client{Transport: authorized}}, nil
 }
 
 // Identifier is the image's tag.
@@ -180,7 +180,7 @@ func (u *Upload) send(ctx context.Context, method string, body io.Reader, size i
 // committed and returns the manifest's digest. Only now can the image be seen.
 func (p *Pusher) Publish(ctx context.Context, image v1.Image) (string, error) {
 	err := remote.Write(p.reference, image,
-		remote.WithContext(ctx), remote.WithAuth(basicAuth(p.token)), remote.WithTransport(p.base))
+		remote.WithContext(ctx), remote.WithAuth(p.token), remote.WithTransport(p.base))
 	if err != nil {
 		return "", registryError("publish the image", err)
 	}

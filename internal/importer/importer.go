@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
@@ -38,7 +39,7 @@ type Options struct {
 	// uid of the owner.
 	Destination string
 	// Token gives access to the destination.
-	Token string
+	Token dvcr.TokenSource
 	// Transport reaches the registry.
 	Transport http.RoundTripper
 

@@ -136,7 +136,7 @@ func newOptions(t testing.TB, registry *dvcrtest.Registry, handler http.HandlerF
 	options := Options{
 		Source:      from,
 		Destination: registry.Address + "/" + repository + ":" + uid,
-		Token:       registry.Token(t, repository, "pull", "push"),
+		Token:       dvcr.StaticToken(registry.Token(t, repository, "pull", "push")),
 		Transport:   transport,
 		Clock:       clock.RealClock{},
 		Logger:      slog.New(slog.NewTextHandler(io.Discard, nil)),

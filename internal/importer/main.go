@@ -100,9 +100,8 @@ func (c *Config) options(logger *slog.Logger) (*Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	signed, err := os.ReadFile(c.TokenFile)
-	if err != nil {
-		return nil, fmt.Errorf("read --token-file: %w", err)
+	if _, err := c.token(); err != nil {
+		return nil, err
 	}
 	ca, err := os.ReadFile(c.RegistryCAFile)
 	if err != nil {
@@ -112,23 +111,31 @@ func (c *Config) options(logger *slog.Logger) (*Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--registry-ca-file %s: %w", c.RegistryCAFile, err)
 	}
-	credential := string(bytes.TrimSpace(signed))
 	return &Options{
 		Source:      from,
 		Checksums:   checksums,
 		Destination: c.Destination,
-		Token:       credential,
+		Token:       c.token,
 		Transport:   transport,
 		Clock:       clock.RealClock{},
 		Logger:      logger,
 		Reporter: &Reporter{
 			URL:    c.ReportURL,
-			Token:  credential,
+			Token:  c.token,
 			Client: &http.Client{Transport: transport},
 			Clock:  clock.RealClock{},
 			Logger: logger,
 		},
 	}, nil
+}
+
+// token reads the file anew: kubelet exchanges it when the token is renewed.
+func (c *Config) token() (string, error) {
+	signed, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read --token-file: %w", err)
+	}
+	return string(bytes.TrimSpace(signed)), nil
 }
 
 func (c *Config) checksums() ([]image.Checksum, error) {

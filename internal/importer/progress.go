@@ -15,6 +15,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
@@ -31,7 +32,7 @@ const (
 // the import.
 type Reporter struct {
 	URL    string
-	Token  string
+	Token  dvcr.TokenSource
 	Client *http.Client
 	Clock  clock.WithTicker
 	Logger *slog.Logger
@@ -84,6 +85,10 @@ func (r *Reporter) post(ctx context.Context, progress report.Progress) {
 }
 
 func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
+	signed, err := r.Token()
+	if err != nil {
+		return err
+	}
 	body, err := json.Marshal(progress)
 	if err != nil {
 		return err
@@ -93,7 +98,7 @@ func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Authorization", "Bearer "+r.Token)
+	request.Header.Set("Authorization", "Bearer "+signed)
 	response, err := r.Client.Do(request)
 	if err != nil {
 		return err
