@@ -4,9 +4,6 @@
 package build
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -260,47 +257,6 @@ func TestInRootBindsAndTranslates(t *testing.T) {
 		"PATH=/usr/local/go/bin:/usr/bin:/bin HOME=/root GOMODCACHE=/go/mod GOCACHE=/go/cache GOPROXY=off CGO_ENABLED=1 go build -o /out/ /out/program p"
 	if !strings.HasSuffix(tail, want) {
 		t.Errorf("got  %s\nwant %s", tail, want)
-	}
-}
-
-func TestUnpackBindingTakesThePackageOnly(t *testing.T) {
-	sources := t.TempDir()
-	var buffer bytes.Buffer
-	packed := gzip.NewWriter(&buffer)
-	archive := tar.NewWriter(packed)
-	for _, name := range []string{"go.mod", "handle.go", "handle_test.go", "wrappers.h", "Makefile.am", "examples/a.go"} {
-		content := "// freeCallbackId of " + name
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: "libnbd-1/golang/" + name, Size: int64(len(content)), Mode: 0o644}
-		if err := archive.WriteHeader(header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := archive.Write([]byte(content)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := archive.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := packed.Close(); err != nil {
-		t.Fatal(err)
-	}
-	target := filepath.Join(t.TempDir(), "libnbd")
-	if err := unpackBinding(sources, target); err == nil || !strings.Contains(err.Error(), "holds 0 source archives of libnbd, want one") {
-		t.Errorf("got error %v", err)
-	}
-	if err := os.WriteFile(filepath.Join(sources, "libnbd_1.orig.tar.gz"), buffer.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := unpackBinding(sources, target); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(target)
-	if err != nil || len(entries) != 3 {
-		t.Fatalf("unpacked %v, %v", entries, err)
-	}
-	content, err := os.ReadFile(filepath.Join(target, "handle.go"))
-	if err != nil || string(content) != "// nbdFreeCallbackId of handle.go" {
-		t.Errorf("handle.go is %q, %v", content, err)
 	}
 }
 
