@@ -33,6 +33,8 @@ type Input struct {
 	// Devices are the resolved spec.blockDeviceRefs, in the same order.
 	Devices []Device
 	Binding Binding
+	// RunStrategy is what KubeVirt does about the guest's power, see RunStrategy.
+	RunStrategy virtv1.VirtualMachineRunStrategy
 }
 
 // Device is a block device reference together with what the object behind it
@@ -59,7 +61,6 @@ func Render(in Input) (*virtv1.VirtualMachine, error) {
 		return nil, err
 	}
 	machine := in.Machine
-	strategy := RunStrategy(machine.Spec.RunPolicy)
 	return &virtv1.VirtualMachine{
 		TypeMeta: metav1.TypeMeta{APIVersion: virtv1.GroupVersion.String(), Kind: "VirtualMachine"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -70,7 +71,7 @@ func Render(in Input) (*virtv1.VirtualMachine, error) {
 			OwnerReferences: []metav1.OwnerReference{ownerReference(machine)},
 		},
 		Spec: virtv1.VirtualMachineSpec{
-			RunStrategy: &strategy,
+			RunStrategy: ptr.To(in.RunStrategy),
 			Template: &virtv1.VirtualMachineInstanceTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: withEntries(userMetadata(machine.Labels),

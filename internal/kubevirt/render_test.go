@@ -48,7 +48,8 @@ func testInput() Input {
 			UID:                   "uid-of-root",
 			PersistentVolumeClaim: "d8v-vd-root",
 		}},
-		Binding: BindingMasquerade,
+		Binding:     BindingMasquerade,
+		RunStrategy: virtv1.RunStrategyRerunOnFailure,
 	}
 }
 
@@ -65,7 +66,7 @@ var renderCases = map[string]func(*Input){
 	"minimal": func(*Input) {},
 	"bridge":  func(in *Input) { in.Binding = BindingBridge },
 	"always-on-with-metadata": func(in *Input) {
-		in.Machine.Spec.RunPolicy = v1alpha2.RunPolicyAlwaysOn
+		in.RunStrategy = virtv1.RunStrategyAlways
 		in.Machine.Labels = map[string]string{"app": "web", "kubevirt.io/created-by": "me", "security.deckhouse.io/skip-pss-check": "false"}
 		in.Machine.Annotations = map[string]string{
 			"team.example.org/owner":                           "ann",
@@ -111,13 +112,13 @@ var renderCases = map[string]func(*Input){
 		in.Devices = append(in.Devices, imageDevice(v1alpha2.BlockDeviceVirtualImage, "tools", false))
 	},
 	"large-model-halted": func(in *Input) {
-		in.Machine.Spec.RunPolicy = v1alpha2.RunPolicyAlwaysOff
+		in.RunStrategy = virtv1.RunStrategyHalted
 		in.Machine.Spec.CPU = v1alpha2.CPUSpec{Cores: 36}
 		in.Machine.Spec.TerminationGracePeriodSeconds = ptr.To[int64](0)
 		in.Class.Spec.CPU = v1alpha2.ClassCPU{Type: v1alpha2.CPUTypeModel, Model: "Nehalem"}
 	},
 	"features-manual": func(in *Input) {
-		in.Machine.Spec.RunPolicy = v1alpha2.RunPolicyManual
+		in.RunStrategy = virtv1.RunStrategyManual
 		in.Class.Spec.CPU = v1alpha2.ClassCPU{Type: v1alpha2.CPUTypeFeatures, Features: []string{"aes", "avx2"}}
 	},
 	"discovered-features": func(in *Input) {
@@ -305,6 +306,16 @@ func TestStartedSpecRoundTrip(t *testing.T) {
 	}
 	if DecodeSpec(nil) != nil || DecodeSpec(map[string]string{"internal.virtualization.deckhouse.io/vm.last-applied-spec": "{"}) != nil {
 		t.Error("a spec came out of nothing")
+	}
+}
+
+func TestRunStrategy(t *testing.T) {
+	for policy, want := range map[v1alpha2.RunPolicy]virtv1.VirtualMachineRunStrategy{
+		"AlwaysOn": "Always", "AlwaysOff": "Halted", "Manual": "Manual", "AlwaysOnUnlessStoppedManually": "RerunOnFailure", "": "RerunOnFailure",
+	} {
+		if got := RunStrategy(policy); got != want {
+			t.Errorf("%q is %s, want %s", policy, got, want)
+		}
 	}
 }
 

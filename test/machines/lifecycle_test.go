@@ -134,6 +134,20 @@ func TestRunPolicyOfARunningMachine(t *testing.T) {
 	w.waitForCondition(machine, "Ready", "Stopped", "shut down from inside")
 }
 
+// Off and on again in a hurry: the machine is not left off.
+func TestSwitchingOffAndOnAtOnce(t *testing.T) {
+	w := newWorld(t, "10.66.9.0/24")
+	machine := w.createRunning("web")
+	guest := w.guest("web")
+	wait(w, guest, "a uid", func(g *virtv1.VirtualMachineInstance) bool { return g.UID != "" })
+	uid := guest.UID
+	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.RunPolicy = "AlwaysOff" })
+	wait(w, guest, "a deletion", func(g *virtv1.VirtualMachineInstance) bool { return g.DeletionTimestamp != nil })
+	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.RunPolicy = "AlwaysOnUnlessStoppedManually" })
+	wait(w, guest, "another uid", func(g *virtv1.VirtualMachineInstance) bool { return g.UID != uid })
+	w.waitForPhase(machine, "Running")
+}
+
 func TestManualAndAlwaysOffDoNotStart(t *testing.T) {
 	w := newWorld(t, "10.66.4.0/24")
 	for _, policy := range []v1alpha2.RunPolicy{"Manual", "AlwaysOff"} {

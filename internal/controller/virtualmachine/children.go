@@ -35,6 +35,8 @@ func newEngine(o Observed, deps dependencies) (shared.Child, error) {
 		Address: deps.address,
 		Devices: deps.attachable,
 		Binding: o.binding(),
+
+		RunStrategy: o.runStrategy(),
 	})
 	if err != nil {
 		return shared.Child{}, err

@@ -85,7 +85,7 @@ func strategyToSet(o Observed) virtv1.VirtualMachineRunStrategy {
 	if o.Engine == nil || o.isForeign() || o.Engine.DeletionTimestamp != nil {
 		return ""
 	}
-	want := kubevirt.RunStrategy(o.Machine.Spec.RunPolicy)
+	want := o.runStrategy()
 	have := o.Engine.Spec.RunStrategy
 	if (have != nil && *have == want) || (want != virtv1.RunStrategyHalted && !o.guestActive()) {
 		return ""

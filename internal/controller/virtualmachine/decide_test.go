@@ -397,6 +397,26 @@ func TestTransitionsAreBoundedAndBeginPending(t *testing.T) {
 	}
 }
 
+// KubeVirt starts a machine that comes to RerunOnFailure once, and only if there is
+// no guest then.
+func TestSwitchingOnWaitsForTheOldGuest(t *testing.T) {
+	switchedOff := []func(*Observed){policy("AlwaysOff"), rendered(t, "Stopped"), guest("Succeeded")}
+	strategy := func(changes ...func(*Observed)) virtv1.VirtualMachineRunStrategy {
+		o := observation(append(switchedOff, changes...)...)
+		return *decide(o).Apply[0].Want.(*virtv1.VirtualMachine).Spec.RunStrategy
+	}
+	noGuest := func(o *Observed) { o.Guest, o.Pods = nil, nil }
+	if got := strategy(policy("AlwaysOnUnlessStoppedManually")); got != "Halted" {
+		t.Errorf("with the old guest: %s", got)
+	}
+	if got := strategy(policy("AlwaysOnUnlessStoppedManually"), noGuest); got != "RerunOnFailure" {
+		t.Errorf("without a guest: %s", got)
+	}
+	if got := strategy(policy("AlwaysOn")); got != "Always" {
+		t.Errorf("AlwaysOn: %s", got)
+	}
+}
+
 func TestBindingStaysWithTheGuest(t *testing.T) {
 	bridge := BindingVerdict{Binding: kubevirt.BindingBridge, Complete: true}
 	tests := []struct {

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -111,4 +112,17 @@ func (o Observed) binding() kubevirt.Binding {
 		}
 	}
 	return o.Binding.Binding
+}
+
+// runStrategy is what the run policy comes to. When a machine that was switched off
+// is switched on again under RerunOnFailure, KubeVirt must not hear of it before the
+// old guest is gone: it starts such a machine once, when it sees the strategy change
+// and no guest.
+func (o Observed) runStrategy() virtv1.VirtualMachineRunStrategy {
+	want := kubevirt.RunStrategy(o.Machine.Spec.RunPolicy)
+	if want == virtv1.RunStrategyRerunOnFailure && o.Engine != nil && o.Guest != nil &&
+		ptr.Deref(o.Engine.Spec.RunStrategy, "") == virtv1.RunStrategyHalted {
+		return virtv1.RunStrategyHalted
+	}
+	return want
 }

@@ -40,9 +40,17 @@ func judgePower(o Observed, passes bool) power {
 		return off(v1alpha2.MachinePending, v1alpha2.ReasonNotRunning, "The machine waits for what it depends on.")
 	}
 	if o.guestActive() && o.Machine.Spec.RunPolicy == v1alpha2.RunPolicyAlwaysOff {
-		return off(v1alpha2.MachineStopping, v1alpha2.ReasonPodTerminating, "The guest is shutting down, because runPolicy is AlwaysOff.")
+		return stopping(o)
 	}
 	return fromEngine(o, passes)
+}
+
+func stopping(o Observed) power {
+	because := "."
+	if o.Machine.Spec.RunPolicy == v1alpha2.RunPolicyAlwaysOff {
+		because = ", because runPolicy is AlwaysOff."
+	}
+	return off(v1alpha2.MachineStopping, v1alpha2.ReasonPodTerminating, "The guest is shutting down%s", because)
 }
 
 func off(phase v1alpha2.MachinePhase, reason v1alpha2.ConditionReason, format string, args ...any) power {
@@ -59,7 +67,7 @@ func fromEngine(o Observed, passes bool) power {
 	case virtv1.VirtualMachineStatusPaused:
 		return off(v1alpha2.MachinePause, v1alpha2.ReasonGuestNotRunning, "The guest is frozen in memory.")
 	case virtv1.VirtualMachineStatusStopping, virtv1.VirtualMachineStatusTerminating:
-		return off(v1alpha2.MachineStopping, v1alpha2.ReasonPodTerminating, "The guest is shutting down.")
+		return stopping(o)
 	case virtv1.VirtualMachineStatusStarting, virtv1.VirtualMachineStatusProvisioning:
 		return starting(o)
 	case virtv1.VirtualMachineStatusStopped:
