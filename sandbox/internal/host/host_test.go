@@ -87,6 +87,23 @@ func TestLoopDeviceNumbers(t *testing.T) {
 	}
 }
 
+func TestChooseLoops(t *testing.T) {
+	file := func(n uint64) fileID { return fileID{1, n} }
+	device := func(n uint64) fileID { return fileID{6, n} }
+	all := []loop{
+		{path: "/dev/loop0", node: device(90), backing: device(91), name: "/var/lib/kubelet/x"},
+		{path: "/dev/loop1", node: device(91), backing: file(5), name: "/var/lib/sandbox-storage/data"},
+		{path: "/dev/loop2", node: device(92), backing: file(6), name: "/srv/others.img"},
+		{path: "/dev/loop3", node: device(93), backing: file(7), name: "/state/storage/deleted.img"},
+		{path: "/dev/loop4", node: device(94), backing: device(92), name: "/x"},
+		{path: "/dev/loop5", node: device(95), backing: device(90), name: "/y"},
+	}
+	got := chooseLoops("/state", map[fileID]bool{file(5): true}, all)
+	if want := []string{"/dev/loop5", "/dev/loop0", "/dev/loop3", "/dev/loop1"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestFilesInLeavesTheCacheOut(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"storage/volume.img", "cache/go/etcd", "nodes/cache/kept"} {

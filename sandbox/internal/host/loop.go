@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
@@ -28,9 +29,19 @@ func sortedKeys[V any](m map[string]V) []string {
 // fileID names a file whatever path leads to it.
 type fileID struct{ device, inode uint64 }
 
-// LoopDevices lists the loop devices whose backing file lies in a directory. The
-// path that the kernel shows for it is the one in a node's file system, so files
-// are compared by what they are.
+// loop is a loop device with what it is made of.
+type loop struct {
+	path string
+	// node is the device's own file, backing the file behind it.
+	node, backing fileID
+	// name is how whoever made it called the file behind it.
+	name string
+}
+
+// LoopDevices lists the loop devices whose backing file lies in a directory, and
+// those made of such devices, which come first: the kubelet holds on to a block
+// volume that way. The path that the kernel shows is the one in a node's file
+// system, so files are compared by what they are.
 func LoopDevices(dir string) ([]string, error) {
 	files, err := filesIn(dir)
 	if err != nil {
@@ -40,18 +51,31 @@ func LoopDevices(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ours []string
+	var all []loop
 	for _, device := range devices {
-		info, ok := loopInfo(device)
-		if !ok {
-			continue
-		}
-		name := unix.ByteSliceToString(info.File_name[:])
-		if files[fileID{info.Device, info.Inode}] || strings.HasPrefix(name, dir+"/") {
-			ours = append(ours, device)
+		if l, ok := inspectLoop(device); ok {
+			all = append(all, l)
 		}
 	}
-	return ours, nil
+	return chooseLoops(dir, files, all), nil
+}
+
+// chooseLoops finds the devices that stand on the files, directly or not.
+func chooseLoops(dir string, files map[fileID]bool, all []loop) []string {
+	ours := maps.Clone(files)
+	var chosen []string
+	for found := true; found; {
+		found = false
+		for _, l := range all {
+			if ours[l.node] || (!ours[l.backing] && !strings.HasPrefix(l.name, dir+"/")) {
+				continue
+			}
+			ours[l.node], found = true, true
+			// What stands on a device has to go before it.
+			chosen = append([]string{l.path}, chosen...)
+		}
+	}
+	return chosen
 }
 
 // DetachLoopDevices frees the loop devices whose backing file lies in a directory.
@@ -74,14 +98,27 @@ func DetachLoopDevices(dir string) error {
 	return nil
 }
 
-func loopInfo(device string) (*unix.LoopInfo64, bool) {
+// inspectLoop reads what a loop device stands on; one that is free is none.
+func inspectLoop(device string) (loop, bool) {
 	f, err := os.Open(device)
 	if err != nil {
-		return nil, false
+		return loop{}, false
 	}
 	defer f.Close()
 	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-	return info, err == nil
+	if err != nil {
+		return loop{}, false
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+		return loop{}, false
+	}
+	return loop{
+		path:    device,
+		node:    fileID{loopDevice(stat.Dev), stat.Ino},
+		backing: fileID{info.Device, info.Inode},
+		name:    unix.ByteSliceToString(info.File_name[:]),
+	}, true
 }
 
 // filesIn collects the regular files of a directory but for the cache, which is
