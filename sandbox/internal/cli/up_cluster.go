@@ -67,6 +67,13 @@ func (s *session) startSupervisor(ctx context.Context, nodes []topology.Node) er
 	if err := pki.Ensure(s.state.PKI(), pki.Access{Kubeconfig: s.state.Kubeconfig(), Address: address}, nodes); err != nil {
 		return err
 	}
+	if _, running := supervisor.Running(s.state); !running {
+		// Volumes of a cluster that ended without "down" would stay attached
+		// beside those that the new one attaches.
+		if err := host.DetachLoopDevices(string(s.state)); err != nil {
+			return err
+		}
+	}
 	if s.client, err = supervisor.Start(ctx, s.state, s.report.Say); err != nil {
 		return err
 	}

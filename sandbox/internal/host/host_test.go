@@ -96,6 +96,7 @@ func TestChooseLoops(t *testing.T) {
 		{path: "/dev/loop2", node: device(92), backing: file(6), name: "/srv/others.img"},
 		{path: "/dev/loop3", node: device(93), backing: file(7), name: "/state/storage/deleted.img"},
 		{path: "/dev/loop4", node: device(94), backing: device(92), name: "/x"},
+		{path: "/dev/loop6", node: device(96), backing: file(8), name: "/state/cache/guest.img"},
 		{path: "/dev/loop5", node: device(95), backing: device(90), name: "/y"},
 	}
 	got := chooseLoops("/state", map[fileID]bool{file(5): true}, all)

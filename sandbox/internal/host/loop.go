@@ -26,6 +26,10 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
+// cacheName is the part of the state directory in which something may be built
+// at any time.
+const cacheName = "cache"
+
 // fileID names a file whatever path leads to it.
 type fileID struct{ device, inode uint64 }
 
@@ -67,7 +71,9 @@ func chooseLoops(dir string, files map[fileID]bool, all []loop) []string {
 	for found := true; found; {
 		found = false
 		for _, l := range all {
-			if ours[l.node] || (!ours[l.backing] && !strings.HasPrefix(l.name, dir+"/")) {
+			// A file that was removed since is known by its name only.
+			named := strings.HasPrefix(l.name, dir+"/") && !strings.HasPrefix(l.name, filepath.Join(dir, cacheName)+"/")
+			if ours[l.node] || !(ours[l.backing] || named) {
 				continue
 			}
 			ours[l.node], found = true, true
@@ -125,7 +131,6 @@ func inspectLoop(device string) (loop, bool) {
 // large and never holds a volume.
 func filesIn(dir string) (map[fileID]bool, error) {
 	found := map[fileID]bool{}
-	skip := map[string]bool{filepath.Join(dir, "cache"): true}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -133,7 +138,7 @@ func filesIn(dir string) (map[fileID]bool, error) {
 		if err != nil {
 			return err
 		}
-		if skip[path] {
+		if path == filepath.Join(dir, cacheName) {
 			return filepath.SkipDir
 		}
 		if !entry.Type().IsRegular() {
