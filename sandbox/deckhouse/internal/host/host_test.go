@@ -6,6 +6,7 @@ package host
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -223,6 +224,20 @@ func TestWatchFilesAsksForARestart(t *testing.T) {
 			return
 		case <-time.After(10 * time.Millisecond):
 		}
+	}
+}
+
+func TestCheckFreeNamesTheFlag(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := checkFree(context.Background(), listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "--metrics-address") {
+		t.Errorf("taken: %v", err)
+	}
+	if err := checkFree(context.Background(), "127.0.0.1:0"); err != nil {
+		t.Errorf("free: %v", err)
 	}
 }
 

@@ -5,11 +5,13 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"time"
 
 	"github.com/deckhouse/deckhouse/pkg/log"
+	metricsstorage "github.com/deckhouse/deckhouse/pkg/metrics-storage"
 	addonoperator "github.com/flant/addon-operator/pkg/addon-operator"
 	"github.com/flant/addon-operator/pkg/app"
 	"github.com/flant/addon-operator/pkg/metrics"
@@ -24,6 +26,9 @@ const (
 	clientRate, clientBurst = 50, 100
 	patchTimeout            = 10 * time.Second
 	helmHistory             = 3
+	// appliedExtenders decide together whether a module is enabled; these are
+	// Deckhouse's, as far as one module needs them.
+	appliedExtenders = "Static,DynamicallyEnabled,KubeConfig,ScriptEnabled"
 	// addon-operator divides by one less than this.
 	parallelQueues = 2
 )
@@ -39,12 +44,16 @@ func newOperator(ctx context.Context, options Options, logger *log.Logger) (*add
 	if err != nil {
 		return nil, err
 	}
+	if err := checkFree(ctx, options.MetricsAddress); err != nil {
+		return nil, err
+	}
 	app.Namespace = Namespace
 	app.ModulesDir = options.modulesDir()
 	app.GlobalHooksDir = options.globalDir()
 	app.ListenAddress, app.ListenPort = host, port
 	app.ExtraLabels = "heritage=deckhouse"
 	app.Helm3HistoryMax = helmHistory
+	app.AppliedExtenders = appliedExtenders
 	app.HelmMonitorKubeClientQps, app.HelmMonitorKubeClientBurst = clientRate, clientBurst
 	app.NumberOfParallelQueues = parallelQueues
 
@@ -60,5 +69,18 @@ func newOperator(ctx context.Context, options Options, logger *log.Logger) (*add
 
 	shellmetrics.InitMetrics(metricsPrefix)
 	metrics.InitMetrics(metricsPrefix)
-	return addonoperator.NewAddonOperator(ctx, nil, nil, addonoperator.WithLogger(logger)), nil
+	own := metricsstorage.NewMetricStorage(metricsstorage.WithLogger(logger))
+	// Metrics of hooks are scraped apart, so they have a registry of their own.
+	ofHooks := metricsstorage.NewMetricStorage(metricsstorage.WithLogger(logger), metricsstorage.WithNewRegistry())
+	return addonoperator.NewAddonOperator(ctx, own, ofHooks, addonoperator.WithLogger(logger)), nil
+}
+
+// checkFree finds a second host before addon-operator does, which would end the
+// process in the middle of something.
+func checkFree(ctx context.Context, address string) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("--metrics-address: %w: is another deckhouse-host running?", err)
+	}
+	return listener.Close()
 }
