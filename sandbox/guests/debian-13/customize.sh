@@ -22,7 +22,7 @@ inside systemctl --quiet enable systemd-networkd systemd-resolved ssh qemu-guest
 # Work that a short-lived guest never needs but would pay for at every boot.
 inside systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
 	e2scrub_reap.service fstrim.timer systemd-pcrphase.service systemd-pcrphase-sysinit.service \
-	systemd-network-generator.service systemd-hibernate-clear.service systemd-pstore.service \
+	systemd-network-generator.service systemd-journal-catalog-update.service systemd-hibernate-clear.service systemd-pstore.service \
 	dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
 	proc-sys-fs-binfmt_misc.automount modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service \
 	modprobe@fuse.service systemd-binfmt.service getty@tty1.service cloud-init-hotplugd.socket
@@ -36,4 +36,8 @@ inside update-initramfs -u
 # The boot loader reads these two from its own partition, where no package
 # manager would refresh them.
 inside apt-mark --quiet hold linux-image-cloud-amd64 > /dev/null
+
+# systemd would rebuild its caches at the first boot because /usr is newer than
+# what it remembers; everything is up to date.
+touch "$root/etc/.updated" "$root/var/.updated"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/* "$root"/boot/*.old "$root"/tmp/*
