@@ -18,10 +18,10 @@ import (
 	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
 
-// patience is how long the first status of a machine may be held back while
-// nothing is missing but its own address claim. The claim is there in a fraction
-// of a second; saying in between that it is missing would cost a write for each
-// machine and tell nobody anything. Times of creation are whole seconds.
+// patience is how long a machine's status may be held back for something that is
+// over in a fraction of a second. Above all that is its own address claim: saying
+// in between that it is missing would cost a write for each machine and tell nobody
+// anything. Times of creation are whole seconds, hence more than one.
 const patience = 2 * time.Second
 
 // decision is a plan together with what is to be done to the engine's object
@@ -61,7 +61,9 @@ func decide(o Observed) decision {
 		decided.RequeueAfter = wait
 		return decided
 	}
-	decided.Status = wantedStatus(o, deps, passes)
+	state := judgePower(o, passes)
+	decided.Status = wantedStatus(o, deps, state)
+	decided.RequeueAfter = state.recheck
 	decided.Events = events(o.Machine, decided.Status)
 	return decided
 }
@@ -140,11 +142,10 @@ func remainsOf(o Observed) []string {
 	return remains
 }
 
-func wantedStatus(o Observed, deps dependencies, passes bool) *v1alpha2.VirtualMachine {
+func wantedStatus(o Observed, deps dependencies, state power) *v1alpha2.VirtualMachine {
 	want := o.Machine.DeepCopy()
 	status := &want.Status
 	conditions := shared.NewConditions(status.Conditions, want.Generation, o.Now)
-	state := judgePower(o, passes)
 	before := status.Phase
 
 	status.ObservedGeneration = want.Generation

@@ -417,6 +417,38 @@ func TestSwitchingOnWaitsForTheOldGuest(t *testing.T) {
 	}
 }
 
+// Between making a guest and seeing it KubeVirt shows the machine as Stopped; that
+// must not be taken for a shutdown.
+func TestPassingStop(t *testing.T) {
+	starting := func(since time.Duration) func(*Observed) {
+		return func(o *Observed) {
+			at := metav1.NewTime(o.Now.Add(-since))
+			o.Engine.Status.RunStrategy = "RerunOnFailure"
+			o.Machine.Status.Phase = "Starting"
+			o.Machine.Status.Stats = &v1alpha2.VirtualMachineStats{PhasesTransitions: []v1alpha2.PhaseTransition{{Phase: "Starting", Timestamp: &at}}}
+		}
+	}
+	tests := []struct {
+		name    string
+		changes []func(*Observed)
+		want    v1alpha2.MachinePhase
+		requeue time.Duration
+	}{
+		{"guest is there", []func(*Observed){rendered(t, "Stopped"), guest("Pending"), starting(time.Hour)}, "Starting", 0},
+		{"guest is not seen yet", []func(*Observed){rendered(t, "Stopped"), starting(500 * time.Millisecond)}, "Starting", 1500 * time.Millisecond},
+		{"guest does not come", []func(*Observed){rendered(t, "Stopped"), starting(2 * time.Second)}, "Stopped", 0},
+		{"switched off while starting", []func(*Observed){rendered(t, "Stopped"), starting(0), policy("AlwaysOff")}, "Stopped", 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			decided := decide(observation(test.changes...))
+			if decided.Status.Status.Phase != test.want || decided.RequeueAfter != test.requeue {
+				t.Errorf("phase %s, again after %s; want %s, %s", decided.Status.Status.Phase, decided.RequeueAfter, test.want, test.requeue)
+			}
+		})
+	}
+}
+
 func TestBindingStaysWithTheGuest(t *testing.T) {
 	bridge := BindingVerdict{Binding: kubevirt.BindingBridge, Complete: true}
 	tests := []struct {

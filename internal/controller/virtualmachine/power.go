@@ -5,6 +5,7 @@ package virtualmachine
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,9 @@ type power struct {
 	running bool
 	reason  v1alpha2.ConditionReason
 	message string
+	// recheck is when to look again, because the state may be a passing one that
+	// nothing will announce the end of.
+	recheck time.Duration
 }
 
 // judgePower derives the state from what KubeVirt shows and from what the machine
@@ -95,6 +99,14 @@ func starting(o Observed) power {
 
 func stopped(o Observed, passes bool) power {
 	switch {
+	case o.guestActive():
+		// KubeVirt shows Stopped for a moment between making the guest and seeing it.
+		return starting(o)
+	case !startExpected(o) && sinceStarting(o) < patience:
+		// The same moment, seen before the guest.
+		state := starting(o)
+		state.recheck = patience - sinceStarting(o)
+		return state
 	case !startExpected(o):
 		return off(v1alpha2.MachineStopped, v1alpha2.ReasonNotRunning, "%s", whyStopped(o))
 	case !passes:
@@ -102,6 +114,21 @@ func stopped(o Observed, passes bool) power {
 	default:
 		return starting(o)
 	}
+}
+
+// sinceStarting is how long the machine has been shown as Starting; for ever if it
+// is not.
+func sinceStarting(o Observed) time.Duration {
+	stats := o.Machine.Status.Stats
+	if o.Machine.Status.Phase != v1alpha2.MachineStarting || o.Machine.Spec.RunPolicy == v1alpha2.RunPolicyAlwaysOff ||
+		stats == nil || len(stats.PhasesTransitions) == 0 {
+		return math.MaxInt64
+	}
+	last := stats.PhasesTransitions[len(stats.PhasesTransitions)-1].Timestamp
+	if last == nil {
+		return math.MaxInt64
+	}
+	return o.Now.Sub(last.Time)
 }
 
 // startExpected tells whether KubeVirt will start a stopped guest by itself, given
