@@ -119,6 +119,7 @@ var engineKinds = []schema.GroupVersionKind{
 	kubevirtv1.VirtualMachineInstanceGroupVersionKind,
 	cdiv1beta1.SchemeGroupVersion.WithKind("DataVolume"),
 	cdiv1beta1.SchemeGroupVersion.WithKind("StorageProfile"),
+	cdiv1beta1.SchemeGroupVersion.WithKind("CDIConfig"),
 }
 
 // waitForEngine returns when all of the engine's kinds are served. Without it the
