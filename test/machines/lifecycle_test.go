@@ -35,14 +35,14 @@ func TestWritesUntilTheGuestRuns(t *testing.T) {
 
 	// Events of all kinds arrive and change nothing.
 	time.Sleep(500 * time.Millisecond)
-	settled := w.writes.take()
+	steady := w.writes.take()
 	for range 3 {
 		update(w, w.engineMachine("web"), func(m *virtv1.VirtualMachine) {
 			metav1.SetMetaDataAnnotation(&m.ObjectMeta, "example.org/touched", time.Now().String())
 		})
 		time.Sleep(100 * time.Millisecond)
 	}
-	if steady := append(settled, w.writes.take()...); len(steady) > 0 {
+	if steady = append(steady, w.writes.take()...); len(steady) > 0 {
 		t.Errorf("writes in steady state:\n%s", strings.Join(steady, "\n"))
 	}
 	if machine.Status.IPAddress != "10.66.1.1" || machine.Status.NodeName != engine.Node {

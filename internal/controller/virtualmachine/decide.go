@@ -41,7 +41,7 @@ func decide(o Observed) decision {
 	decided := decision{Plan: shared.Plan[*v1alpha2.VirtualMachine]{
 		Finalizer: shared.FinalizerAdd, FinalizerName: v1alpha2.FinalizerVMCleanup,
 	}}
-	if o.wantsOwnClaim() && o.Claim == nil {
+	if o.wantsOwnClaim() && o.Claim == nil && o.Refusal == "" {
 		decided.Create = append(decided.Create, newClaim(o))
 	}
 	passes := deps.passes() && o.Refusal == "" && !o.isForeign()
@@ -70,7 +70,7 @@ func decide(o Observed) decision {
 
 // timeToHold is how long to wait before the first status is written.
 func timeToHold(o Observed, deps dependencies) time.Duration {
-	if !deps.waitsForOwnClaim || o.Machine.Status.Phase != "" {
+	if !deps.waitsForOwnClaim || o.Machine.Status.Phase != "" || o.Refusal != "" {
 		return 0
 	}
 	since := o.Machine.CreationTimestamp.Time
@@ -232,7 +232,7 @@ func setReady(conditions *shared.Conditions, o Observed, state power, deps depen
 	switch {
 	case o.Refusal != "" && o.guestActive():
 		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonConfigurationNotApplied,
-			"The guest runs as it was started; the engine refuses the change: "+o.Refusal)
+			"The guest runs as it was started; the change is refused: "+o.Refusal)
 	case problem != nil && state.reason != v1alpha2.ReasonInternalVirtualMachineError:
 		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonDependenciesNotReady, problem.message)
 	case state.running:

@@ -88,6 +88,20 @@ func TestHoldingTheFirstStatusBack(t *testing.T) {
 	}
 }
 
+// A refused claim is told, not tried again in the same breath.
+func TestRefusedClaim(t *testing.T) {
+	decided := decide(observation(func(o *Observed) {
+		o.Claim, o.Now, o.Refusal = nil, created, "no address ranges are configured"
+	}))
+	if len(decided.Create)+len(decided.Apply) > 0 || decided.Status == nil {
+		t.Fatalf("creates %d, applies %d, status %v", len(decided.Create), len(decided.Apply), decided.Status)
+	}
+	condition := expectCondition(t, decided.Status, "Ready", "False", "InternalVirtualMachineError")
+	if condition.Message != "What the machine needs is refused: no address ranges are configured" {
+		t.Errorf("message %q", condition.Message)
+	}
+}
+
 func TestRenderingFollowsTheDependencies(t *testing.T) {
 	decided := decide(observation())
 	if len(decided.Apply) != 1 || len(decided.Create) > 0 {

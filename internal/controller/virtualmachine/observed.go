@@ -33,8 +33,8 @@ type Observed struct {
 	Pods []corev1.Pod
 	// Binding is what the nodes' reports come to.
 	Binding BindingVerdict
-	// Refusal is what the engine's admission said to the rendered machine in the
-	// reconcile before this one; it is empty unless it was refused.
+	// Refusal is what the API server or a webhook said to the machine's children a
+	// moment ago; it is empty unless they were refused.
 	Refusal string
 	Now     time.Time
 }

@@ -35,7 +35,7 @@ func judgePower(o Observed, passes bool) power {
 	switch {
 	case o.Refusal != "" && !o.guestActive():
 		return off(v1alpha2.MachinePending, v1alpha2.ReasonInternalVirtualMachineError,
-			"The engine refuses the machine: %s", o.Refusal)
+			"What the machine needs is refused: %s", o.Refusal)
 	case o.isForeign():
 		return off(v1alpha2.MachinePending, v1alpha2.ReasonInternalVirtualMachineError,
 			"KubeVirt VirtualMachine %s/%s exists and does not belong to this machine: wait until it is gone or delete it.",

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,21 +36,25 @@ type reconciler struct {
 	main *loop
 }
 
-// Reconcile runs the shared loop. When the engine's admission refuses the rendered
-// machine, the loop runs once more with that answer, so that the status tells it;
-// trying again is pointless until something changes.
+// Reconcile runs the shared loop. When a child is refused, by the engine's admission
+// or by our own, the loop runs once more with that answer, so that the status tells
+// it. What refuses may be mended without any of our objects changing (a quota, a
+// policy), so that it is tried again, though not soon.
 func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.Result, error) {
 	result, err := r.main.Reconcile(ctx, req)
 	refusal := shared.RefusalOf(err)
 	if refusal == nil {
 		return result, err
 	}
-	result, again := r.newLoop(refusal.Message).Reconcile(ctx, req)
-	if again != nil || !result.IsZero() {
-		return result, again
+	result, err = r.newLoop(refusal.Message).Reconcile(ctx, req)
+	if err == nil && result.IsZero() {
+		result.RequeueAfter = refusalDelay
 	}
-	return ctrl.Result{}, reconcile.TerminalError(err)
+	return result, err
 }
+
+// refusalDelay is how long a refused machine waits when nothing happens.
+const refusalDelay = time.Minute
 
 func (r *reconciler) newLoop(refusal string) *loop {
 	return &loop{
