@@ -23,7 +23,7 @@ modules="virtio_blk virtio_net virtio_scsi sd_mod sr_mod ahci isofs button evdev
 
 echo "making the initramfs for kernel $version"
 root=$work/root
-mkdir -p "$root"/{bin,dev,etc/acpi/PWRF,modules,mnt,proc,run,sys,tmp,www}
+mkdir -p "$root"/{bin,dev,etc/acpi/PWRF,modules,mnt,proc,run,sys,tmp,var/log,var/run,www}
 install -m 755 "$kernel/usr/bin/busybox" "$root/bin/busybox"
 install -m 755 "$source/init" "$root/init"
 install -m 755 "$source/cloud_init" "$source/dhcp-event" "$root/bin/"
