@@ -13,9 +13,9 @@ import (
 
 const path = "virtualization.internal.dvcr.serviceIP"
 
-func service(name, namespace, address string) string {
-	return fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: %s, namespace: %s}, spec: {clusterIP: "%s"}}`,
-		name, namespace, address)
+func service(namespace, address string) string {
+	return fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: dvcr, namespace: %s}, spec: {clusterIP: "%s"}}`,
+		namespace, address)
 }
 
 func TestHandle(t *testing.T) {
@@ -25,11 +25,11 @@ func TestHandle(t *testing.T) {
 		want    string // empty: taken out
 	}{
 		{name: "no Service yet"},
-		{name: "address", objects: []string{service("dvcr", "d8-virtualization", "10.96.0.77")}, want: "10.96.0.77"},
-		{name: "address of version 6", objects: []string{service("dvcr", "d8-virtualization", "FD00::0001")}, want: "fd00::1"},
-		{name: "headless", objects: []string{service("dvcr", "d8-virtualization", "None")}},
-		{name: "not allocated yet", objects: []string{service("dvcr", "d8-virtualization", "")}},
-		{name: "another one's Service", objects: []string{service("dvcr", "default", "10.96.0.77")}},
+		{name: "address", objects: []string{service("d8-virtualization", "10.96.0.77")}, want: "10.96.0.77"},
+		{name: "address of version 6", objects: []string{service("d8-virtualization", "FD00::0001")}, want: "fd00::1"},
+		{name: "headless", objects: []string{service("d8-virtualization", "None")}},
+		{name: "not allocated yet", objects: []string{service("d8-virtualization", "")}},
+		{name: "another one's Service", objects: []string{service("default", "10.96.0.77")}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/deckhouse/module-sdk/pkg"
 	objectpatch "github.com/deckhouse/module-sdk/pkg/object-patch"
@@ -51,10 +52,10 @@ func Handle(_ context.Context, input *pkg.HookInput) error {
 		return fmt.Errorf("read Secret dvcr-secrets: %w", err)
 	}
 	// Helm may not have stored yet what an earlier run made.
-	known := append(stored, material{
+	known := slices.Concat(stored, []material{{
 		PrivateKey: []byte(input.Values.Get(settings.DVCRTokenPrivateKey).String()),
 		HTTPSecret: []byte(input.Values.Get(settings.DVCRHTTPSecret).String()),
-	})
+	}})
 
 	pair, err := keyPair(known)
 	if err != nil {

@@ -5,6 +5,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -75,7 +76,7 @@ func decode(file string) ([]*unstructured.Unstructured, error) {
 	for {
 		content := map[string]any{}
 		err := decoder.Decode(&content)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return objects, nil
 		}
 		if err != nil {
