@@ -9,34 +9,64 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // TestSanity runs the Kubernetes project's conformance test for CSI drivers, with
 // real loop devices.
 func TestSanity(t *testing.T) {
 	directory := t.TempDir()
-	ctx, cancel := context.WithCancel(context.Background())
 	socket := filepath.Join(directory, "csi.sock")
+	run(t, Options{
+		Socket: socket, Root: filepath.Join(directory, "volumes"), Node: "node-1", Log: slog.New(slog.DiscardHandler),
+	})
+	config := sanity.NewTestConfig()
+	config.TargetPath, config.StagingPath = filepath.Join(directory, "target"), filepath.Join(directory, "staging")
+	config.TestVolumeSize = 16 << 20
+	config.TestVolumeExpandSize = 32 << 20
+	suite := sanity.GinkgoTest(&config)
+	// The suite's own way to connect waits for ever more news of a connection that was
+	// ready before it looked. With a connection, and no address, it makes none.
+	suite.Conn = connect(t, socket)
+	defer suite.Finalize()
+	gomega.RegisterFailHandler(ginkgo.Fail)
+	ginkgo.RunSpecs(t, "CSI driver")
+}
+
+// run keeps the driver up as long as the test runs.
+func run(t *testing.T, options Options) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() {
-		done <- Run(ctx, Options{
-			Socket: socket, Root: filepath.Join(directory, "volumes"), Node: "node-1", Log: slog.New(slog.DiscardHandler),
-		})
-	}()
+	go func() { done <- Run(ctx, options) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	config := sanity.NewTestConfig()
-	config.Address = "unix://" + socket
-	config.TargetPath, config.StagingPath = filepath.Join(directory, "target"), filepath.Join(directory, "staging")
-	config.TestVolumeSize = 16 << 20
-	config.TestVolumeExpandSize = 32 << 20
-	sanity.Test(t, config)
+}
+
+// connect returns a connection over which the driver has answered once.
+func connect(t *testing.T, socket string) *grpc.ClientConn {
+	t.Helper()
+	connection, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := csi.NewIdentityClient(connection).Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true)); err != nil {
+		t.Fatalf("the driver does not answer: %v", err)
+	}
+	return connection
 }
 
 func TestLoopDevicesAreSharedAndGrow(t *testing.T) {
