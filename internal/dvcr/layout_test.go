@@ -131,7 +131,7 @@ func TestImagesOfTwoOwnersDiffer(t *testing.T) {
 	if manifest("a") == manifest("b") {
 		t.Error("deleting one owner's manifest would delete the other's")
 	}
-	if manifest("a") != manifest("a") {
+	if first, second := manifest("a"), manifest("a"); first != second {
 		t.Error("the same image has two digests")
 	}
 }

@@ -4,6 +4,7 @@
 package image
 
 import (
+	"errors"
 	"testing"
 )
 
@@ -12,7 +13,8 @@ import (
 func checkVerdict(t *testing.T, info Info, err error, sized bool) {
 	t.Helper()
 	if err != nil {
-		if typed, ok := err.(*Error); !ok || typed.Kind < NotSupported || typed.Kind > Corrupt || typed.Message == "" {
+		var typed *Error
+		if !errors.As(err, &typed) || typed.Kind < NotSupported || typed.Kind > Corrupt || typed.Message == "" {
 			t.Fatalf("untyped error %#v", err)
 		}
 		if info != (Info{}) {

@@ -5,6 +5,7 @@ package image
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -184,9 +185,9 @@ func TestInspectQCOW2ComparesTablesWithTheWholeFile(t *testing.T) {
 
 func wantError(t *testing.T, info Info, err error, kind Kind, message string) {
 	t.Helper()
-	typed, ok := err.(*Error)
+	var typed *Error
 	switch {
-	case !ok:
+	case !errors.As(err, &typed):
 		t.Fatalf("got %+v, %v", info, err)
 	case typed.Kind != kind:
 		t.Errorf("kind %d, want %d (%v)", typed.Kind, kind, err)

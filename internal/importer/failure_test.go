@@ -47,9 +47,11 @@ func TestBadSources(t *testing.T) {
 		{"404", status(404), nil, "SourceNotFound", true, url, "404"},
 		{"401", status(401), nil, "SourceUnauthorized", true, url, "401"},
 		{"500", status(500), nil, "SourceUnreachable", false, url, "500"},
-		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/disk.img", 302) }, nil, "SourceUnreachable", true, url, "redirects"},
+		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/disk.img", http.StatusFound) }, nil, "SourceUnreachable", true, url, "redirects"},
 		{"stall", stalls(raw), nil, "SourceUnreachable", false, url, "in time"},
 		{"length that lies", lies(raw), nil, "SourceUnreachable", false, url, "broke"},
+		{"no answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil, "SourceUnreachable", false, url, "cannot be reached"},
+		{"no answer for the rest", halfOf(raw), nil, "SourceUnreachable", false, url, "cannot be reached"},
 		{"image that changes all the time", restless(raw), nil, "SourceUnreachable", false, url, "cannot be continued"},
 		{"empty file", file(nil), nil, "FormatNotSupported", true, url, "empty"},
 		{"empty stream", chunked(nil), nil, "FormatNotSupported", true, url, "empty"},
@@ -113,6 +115,20 @@ func lies(content []byte) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(total))
 		_, _ = w.Write(content)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// halfOf sends the first part and then closes every connection: that must never
+// pass for the end of the image.
+func halfOf(content []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") == "" {
+			w.Header().Set("ETag", `"v1"`)
+			w.(http.Flusher).Flush()
+			_, _ = w.Write(content[:3<<20])
+			w.(http.Flusher).Flush()
+		}
 		panic(http.ErrAbortHandler)
 	}
 }

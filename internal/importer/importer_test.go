@@ -194,7 +194,7 @@ func pull(t *testing.T, registry *dvcrtest.Registry) *pulled {
 	p := &pulled{image: stored, digest: digest.String(), labels: config.Config.Labels}
 	for archive := tar.NewReader(content); ; {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return p
 		} else if err != nil {
 			t.Fatal(err)

@@ -89,8 +89,8 @@ func (p *pass) process(ctx context.Context) (*report.Result, error) {
 		return nil, err
 	}
 	head := make([]byte, image.HeadSize)
-	n, err := io.ReadFull(p.content, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	n, err := stream.Fill(p.content, head)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, p.contentError(err)
 	}
 	head = head[:n]
@@ -110,7 +110,7 @@ func (p *pass) process(ctx context.Context) (*report.Result, error) {
 func (p *pass) openContent() error {
 	buffered := bufio.NewReaderSize(p.raw, copyBuffer)
 	magic, err := buffered.Peek(stream.MagicSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	p.compression = stream.Compression(magic)

@@ -4,6 +4,7 @@
 package importer
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -27,7 +28,7 @@ func (s *rememberingStream) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.received += int64(n)
-	if err != nil && err != io.EOF && s.err == nil {
+	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
 		s.err = err
 	}
 	return n, err
@@ -59,7 +60,7 @@ type rememberingReader struct {
 // Read implements io.Reader.
 func (r *rememberingReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		r.mu.Lock()
 		r.err = err
 		r.mu.Unlock()

@@ -32,7 +32,7 @@ func (h *HTTP) failure(err error) error {
 		return err
 	}
 	if isTLS(err) {
-		return &Error{Reason: report.SourceTLS, Permanent: true, Field: "caBundle", Cause: err,
+		return &Error{Reason: report.SourceTLS, Permanent: true, Field: "caBundle",
 			Message: fmt.Sprintf("no trusted connection to %s: %v; give the authority that signed the server's certificate in caBundle, or correct the URL", h.url.Host, err)}
 	}
 	message := fmt.Sprintf("%s cannot be reached: %v", h.url.Host, err)
@@ -43,7 +43,7 @@ func (h *HTTP) failure(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
 		message = fmt.Sprintf("%s does not answer in time: %v", h.url.Host, err)
 	}
-	return &Error{Reason: report.SourceUnreachable, Field: "url", Cause: err, Message: message}
+	return &Error{Reason: report.SourceUnreachable, Field: "url", Message: message}
 }
 
 func isTimeout(err error) bool {

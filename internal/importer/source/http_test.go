@@ -107,7 +107,7 @@ func TestRead(t *testing.T) {
 	if request.Header.Get("Accept-Encoding") != "identity" || request.Header.Get("Range") != "" {
 		t.Errorf("asked with %v", request.Header)
 	}
-	if n, err := stream.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := stream.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("behind the end: %d, %v", n, err)
 	}
 }

@@ -33,22 +33,18 @@ type Stream interface {
 }
 
 // Error is what a source failed with. Its message holds no credentials: of a
-// URL it shows neither user, password nor query.
+// URL it shows neither user, password nor query. It wraps nothing on purpose: a
+// connection that ended with io.EOF must not pass for the end of the image.
 type Error struct {
 	Reason    report.Reason
 	Message   string
 	Permanent bool
 	// Field is the last part of the path of the field to change, for example url.
 	Field string
-	// Cause is kept for errors.Is and for logs.
-	Cause error
 }
 
 // Error implements error.
 func (e *Error) Error() string { return e.Message }
-
-// Unwrap gives access to the cause.
-func (e *Error) Unwrap() error { return e.Cause }
 
 // ChangedError says that the image is not what it was when the stream began, or
 // that the source cannot prove that it is. Everything read so far is worthless

@@ -81,7 +81,7 @@ func (s *httpStream) Read(p []byte) (int, error) {
 		switch {
 		case err == nil:
 			return n, nil
-		case err == io.EOF && (s.size == UnknownSize || s.offset == s.size):
+		case errors.Is(err, io.EOF) && (s.size == UnknownSize || s.offset == s.size):
 			s.disconnect()
 			s.fatal = io.EOF
 		default:
@@ -109,12 +109,12 @@ func (s *httpStream) interrupted(cause error) error {
 	if s.ctx.Err() != nil {
 		return s.ctx.Err()
 	}
-	if cause == io.EOF {
+	if errors.Is(cause, io.EOF) {
 		cause = io.ErrUnexpectedEOF
 	}
 	var typed *Error
 	if !errors.As(cause, &typed) {
-		typed = &Error{Reason: report.SourceUnreachable, Field: "url", Cause: cause,
+		typed = &Error{Reason: report.SourceUnreachable, Field: "url",
 			Message: fmt.Sprintf("the download from %s broke after %d of %s bytes: %v", s.source.url.Host, s.offset, sizeText(s.size), cause)}
 	}
 	return s.retry(typed)

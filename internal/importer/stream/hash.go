@@ -81,7 +81,7 @@ func (h *HashingReader) produce(r io.Reader, feeds []chan *block) {
 			return
 		}
 		b.at = 0
-		b.length, b.err = fill(r, b.buffer[:])
+		b.length, b.err = Fill(r, b.buffer[:])
 		// Whoever gets the block may return it at once: nothing of it is read
 		// here afterwards. No channel blocks, each has room for every block.
 		last := b.err != nil
@@ -96,9 +96,10 @@ func (h *HashingReader) produce(r io.Reader, feeds []chan *block) {
 	}
 }
 
-// fill is io.ReadFull without its change of errors: the end of the source has
-// to stay different from a source that broke.
-func fill(r io.Reader, buffer []byte) (int, error) {
+// Fill is io.ReadFull without its change of errors: the end of the source has
+// to stay different from a source that broke. It returns io.EOF with a buffer
+// that is not full only at the end of r.
+func Fill(r io.Reader, buffer []byte) (int, error) {
 	const patience = 100
 	length, empty := 0, 0
 	for length < len(buffer) {

@@ -54,7 +54,7 @@ func TestHashingReader(t *testing.T) {
 			if want := md5.Sum(content); !bytes.Equal(md.Sum(nil), want[:]) {
 				t.Errorf("%d bytes, %s: wrong md5", size, name)
 			}
-			if n, err := reader.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			if n, err := reader.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("behind the end: %d, %v", n, err)
 			}
 		}
