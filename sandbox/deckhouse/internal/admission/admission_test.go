@@ -103,7 +103,7 @@ func TestWish(t *testing.T) {
 func TestServeHTTPRefusesWhatIsNoReview(t *testing.T) {
 	for _, body := range []string{"", "{}", "nonsense"} {
 		recorder := httptest.NewRecorder()
-		handler(settings.Verdict{}, nil).ServeHTTP(recorder, httptest.NewRequest("POST", Path, strings.NewReader(body)))
+		handler(settings.Verdict{}, nil).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, Path, strings.NewReader(body)))
 		if recorder.Code != 400 {
 			t.Errorf("%q: %d", body, recorder.Code)
 		}

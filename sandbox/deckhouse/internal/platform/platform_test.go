@@ -65,7 +65,7 @@ func TestGlobalHasTheShapeThatModulesRead(t *testing.T) {
 	if err := json.Unmarshal([]byte(want), &wanted); err != nil {
 		t.Fatal(err)
 	}
-	if got := values.Global(); !reflect.DeepEqual(map[string]any(got), wanted) {
+	if got := values.Global(); !reflect.DeepEqual(got, wanted) {
 		raw, _ := json.MarshalIndent(got, "", "  ")
 		t.Errorf("got %s", raw)
 	}
