@@ -74,14 +74,7 @@ const bindingDir = "libnbd"
 
 // unpackBinding takes the Go binding out of libnbd's source archive.
 func unpackBinding(sources, target string) error {
-	archives, err := filepath.Glob(filepath.Join(sources, "libnbd_*.orig.tar.gz"))
-	if err != nil {
-		return err
-	}
-	if len(archives) != 1 {
-		return fmt.Errorf("%s holds %d source archives of libnbd, want one", sources, len(archives))
-	}
-	file, err := os.Open(archives[0])
+	file, err := openBindingSource(sources)
 	if err != nil {
 		return err
 	}
@@ -113,6 +106,18 @@ func unpackBinding(sources, target string) error {
 			return err
 		}
 	}
+}
+
+// openBindingSource opens libnbd's source archive, whatever its version.
+func openBindingSource(sources string) (*os.File, error) {
+	archives, err := filepath.Glob(filepath.Join(sources, "libnbd_*.orig.tar.gz"))
+	if err != nil {
+		return nil, err
+	}
+	if len(archives) != 1 {
+		return nil, fmt.Errorf("%s holds %d source archives of libnbd, want one", sources, len(archives))
+	}
+	return os.Open(archives[0])
 }
 
 // ofBinding tells whether a file of libnbd's source is part of the Go package.

@@ -56,24 +56,7 @@ roleRef:
   name: operator-cluster
 `
 
-func TestGenerateWritesTheModulesFiles(t *testing.T) {
-	commands, repository := t.TempDir(), t.TempDir()
-	writeCommand(t, commands, "resource-generator", map[string]string{
-		"-type=kv -namespace=d8-virtualization": someDefinition, "-type=operator-rbac": someRights,
-	})
-	writeCommand(t, commands, "manifest-generator", map[string]string{
-		"operator-crd": someDefinition, "operator-cluster-rbac": someRights, "=operator-rbac": "---\nkind: Role\n",
-	})
-	folders := map[string]string{}
-	for _, release := range Releases() {
-		folders[release] = commands
-	}
-	for range 2 {
-		if err := Generate(t.Context(), repository, folders); err != nil {
-			t.Fatal(err)
-		}
-	}
-	expectFile(t, repository, "crds/kubevirts.kubevirt.io.yaml", `# Generated from the release that third_party pins (make generate); do not edit.
+const wantedDefinition = `# Generated from the release that third_party pins (make generate); do not edit.
 ---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -84,8 +67,9 @@ metadata:
   name: things.example.org
 spec:
   group: example.org
-`)
-	expectFile(t, repository, "templates/kubevirt/operator/rbac-for-us.yaml", `# Generated from the release that third_party pins (make generate); do not edit.
+`
+
+const wantedRights = `# Generated from the release that third_party pins (make generate); do not edit.
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -118,7 +102,27 @@ metadata:
 roleRef:
   kind: ClusterRole
   name: d8:virtualization:kubevirt-operator
-`)
+`
+
+func TestGenerateWritesTheModulesFiles(t *testing.T) {
+	commands, repository := t.TempDir(), t.TempDir()
+	writeCommand(t, commands, "resource-generator", map[string]string{
+		"-type=kv -namespace=d8-virtualization": someDefinition, "-type=operator-rbac": someRights,
+	})
+	writeCommand(t, commands, "manifest-generator", map[string]string{
+		"operator-crd": someDefinition, "operator-cluster-rbac": someRights, "=operator-rbac": "---\nkind: Role\n",
+	})
+	folders := map[string]string{}
+	for _, release := range Releases() {
+		folders[release] = commands
+	}
+	for range 2 {
+		if err := Generate(t.Context(), repository, folders); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectFile(t, repository, "crds/kubevirts.kubevirt.io.yaml", wantedDefinition)
+	expectFile(t, repository, "templates/kubevirt/operator/rbac-for-us.yaml", wantedRights)
 	rights, err := os.ReadFile(filepath.Join(repository, "templates/cdi/operator/rbac-for-us.yaml"))
 	if err != nil || !strings.Contains(string(rights), "kind: Role\nmetadata:\n  labels:\n    app: cdi-operator\n") {
 		t.Errorf("CDI's rights are %s, %v", rights, err)

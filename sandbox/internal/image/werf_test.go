@@ -118,19 +118,7 @@ func TestWerfBuildsEveryImage(t *testing.T) {
 	if rendered[0]["project"] != "virtualization" {
 		t.Errorf("the first document is %v", rendered[0])
 	}
-	images := map[string]map[string]any{}
-	var final []string
-	for _, document := range rendered[1:] {
-		name, _ := document["image"].(string)
-		if images[name] != nil {
-			t.Errorf("image %q is there twice", name)
-		}
-		images[name] = document
-		if document["final"] != false {
-			final = append(final, name)
-		}
-	}
-	slices.Sort(final)
+	images, final := byName(t, rendered[1:])
 	if want := set.Runnable(); !slices.Equal(final, want) {
 		t.Errorf("released images are %v, want %v", final, want)
 	}
@@ -148,24 +136,43 @@ func TestWerfBuildsEveryImage(t *testing.T) {
 	if launcher["fromImage"] != "base-engine" || strings.Contains(toText(t, launcher), "<no value>") {
 		t.Errorf("virt-launcher is %v", launcher)
 	}
-	tree := toText(t, images["tree/virt-launcher"])
-	for _, want := range []string{
+	expectIn(t, "virt-launcher's tree", toText(t, images["tree/virt-launcher"]),
 		"install -D -m 0755 /from/build/third_party/kubevirt/out/virt-launcher /image/usr/bin/virt-launcher",
 		"setcap cap_net_bind_service=ep /image/usr/bin/virt-launcher-monitor",
 		"gcc -O2 -static -s -o /image/usr/bin/container-disk /from/build/third_party/kubevirt/sources/kubevirt.io/kubevirt/cmd/container-disk-v2alpha/main.c",
-	} {
-		if !strings.Contains(tree, want) {
-			t.Errorf("virt-launcher's tree lacks %q:\n%s", want, tree)
-		}
-	}
-	build := toText(t, images["build/third_party/kubevirt"])
-	for _, want := range []string{"CGO_ENABLED=1", "-tags \"selinux\"", "gitVersion=v1.8.4", "source=kubevirt.io/kubevirt/cmd/virt-launcher/qemu.conf"} {
-		if !strings.Contains(build, want) {
-			t.Errorf("the build of KubeVirt lacks %q:\n%s", want, build)
-		}
-	}
+	)
+	expectIn(t, "the build of KubeVirt", toText(t, images["build/third_party/kubevirt"]),
+		"CGO_ENABLED=1", "-tags \"selinux\"", "gitVersion=v1.8.4", "source=kubevirt.io/kubevirt/cmd/virt-launcher/qemu.conf",
+	)
 	if own := toText(t, images["dvcr"]); !strings.Contains(own, "64535:64535") || images["dvcr"]["from"] != "scratch" {
 		t.Errorf("dvcr is %s", own)
+	}
+}
+
+// byName also returns the sorted names of the images that are released.
+func byName(t *testing.T, documents []map[string]any) (images map[string]map[string]any, final []string) {
+	t.Helper()
+	images = map[string]map[string]any{}
+	for _, document := range documents {
+		name, _ := document["image"].(string)
+		if images[name] != nil {
+			t.Errorf("image %q is there twice", name)
+		}
+		images[name] = document
+		if document["final"] != false {
+			final = append(final, name)
+		}
+	}
+	slices.Sort(final)
+	return images, final
+}
+
+func expectIn(t *testing.T, what, text string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s lacks %q:\n%s", what, want, text)
+		}
 	}
 }
 
