@@ -22,8 +22,9 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := generate(ctx, os.Args[1]); err != nil {
+	err := generate(ctx, os.Args[1])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "engine-manifests:", err)
 		os.Exit(1)
 	}

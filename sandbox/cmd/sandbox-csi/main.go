@@ -27,8 +27,9 @@ func main() {
 	flags.StringVar(&options.KubeletSocket, "kubelet-socket", "", "where the kubelet reaches --socket")
 	_ = flags.Parse(os.Args[1:])
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := csi.Run(ctx, options); err != nil {
+	err := csi.Run(ctx, options)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox-csi:", err)
 		os.Exit(1)
 	}

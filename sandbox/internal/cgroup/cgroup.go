@@ -30,7 +30,7 @@ func Detect() (Tree, error) {
 	if err := unix.Statfs(Mount, &fs); err != nil {
 		return Tree{}, fmt.Errorf("look at %s: %w: mount cgroups there", Mount, err)
 	}
-	return Tree{root: Mount, unified: int64(fs.Type) == unix.CGROUP2_SUPER_MAGIC}, nil
+	return Tree{root: Mount, unified: fs.Type == unix.CGROUP2_SUPER_MAGIC}, nil
 }
 
 // Unified says whether this is version 2.

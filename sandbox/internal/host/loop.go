@@ -73,7 +73,7 @@ func chooseLoops(dir string, files map[fileID]bool, all []loop) []string {
 		for _, l := range all {
 			// A file that was removed since is known by its name only.
 			named := strings.HasPrefix(l.name, dir+"/") && !strings.HasPrefix(l.name, filepath.Join(dir, cacheName)+"/")
-			if ours[l.node] || !(ours[l.backing] || named) {
+			if ours[l.node] || (!ours[l.backing] && !named) {
 				continue
 			}
 			ours[l.node], found = true, true

@@ -131,7 +131,7 @@ func blobs(t *testing.T, archive string) (v1.IndexManifest, map[string][]byte) {
 	reader := tar.NewReader(file)
 	for {
 		header, err := reader.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -72,7 +72,7 @@ func (s *Switch) setUp(address netip.Prefix) error {
 		return err
 	}
 	// A switch must not let packets through the firewall rules of nodes.
-	return s.Do(func() error { return writeIfPresent("/proc/sys/net/bridge/bridge-nf-call-iptables", "0") })
+	return s.Do(func() error { return switchOff("/proc/sys/net/bridge/bridge-nf-call-iptables") })
 }
 
 // Connect lays a cable from the switch into the network namespace of a process,
@@ -137,9 +137,9 @@ func toIPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: net.IP(p.Addr().AsSlice()), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// writeIfPresent sets a kernel parameter that not every kernel has.
-func writeIfPresent(path, value string) error {
-	err := os.WriteFile(path, []byte(value), 0o644)
+// switchOff clears a kernel parameter that not every kernel has.
+func switchOff(path string) error {
+	err := os.WriteFile(path, []byte("0"), 0o644)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -18,22 +18,22 @@ func TestToIPNet(t *testing.T) {
 	}
 }
 
-func TestWriteIfPresent(t *testing.T) {
+func TestSwitchOff(t *testing.T) {
 	dir := t.TempDir()
-	if err := writeIfPresent(filepath.Join(dir, "none", "parameter"), "0"); err != nil {
+	if err := switchOff(filepath.Join(dir, "none", "parameter")); err != nil {
 		t.Errorf("a parameter that this kernel lacks: %v", err)
 	}
 	file := filepath.Join(dir, "parameter")
 	if err := os.WriteFile(file, []byte("1"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeIfPresent(file, "0"); err != nil {
+	if err := switchOff(file); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(file); string(got) != "0" {
 		t.Errorf("got %q", got)
 	}
-	if err := writeIfPresent(dir, "0"); err == nil {
+	if err := switchOff(dir); err == nil {
 		t.Error("a parameter that cannot be written is no error")
 	}
 }

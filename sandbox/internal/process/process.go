@@ -6,6 +6,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -99,8 +100,9 @@ func describeExit(err error) string {
 	if err == nil {
 		return "exit status 0"
 	}
-	if e, ok := err.(*exec.ExitError); ok {
-		return e.ProcessState.String()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.String()
 	}
 	return err.Error()
 }

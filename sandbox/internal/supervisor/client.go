@@ -4,6 +4,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,9 @@ func Start(ctx context.Context, dir state.Dir, say func(format string, args ...a
 	return launchSupervisor(ctx, dir)
 }
 
+// errNoFailure is the end of a supervisor that reported none.
+var errNoFailure = errors.New("exit status 0")
+
 // launchSupervisor starts a supervisor that outlives this command.
 func launchSupervisor(ctx context.Context, dir state.Dir) (*Client, error) {
 	if err := os.MkdirAll(dir.Logs(), 0o755); err != nil {
@@ -136,7 +140,7 @@ func launchSupervisor(ctx context.Context, dir state.Dir) (*Client, error) {
 		return nil, fmt.Errorf("start supervisor: %w", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() { ended <- cmp.Or(cmd.Wait(), errNoFailure) }()
 	return waitForSocket(ctx, dir, ended)
 }
 
@@ -149,7 +153,7 @@ func waitForSocket(ctx context.Context, dir state.Dir, ended <-chan error) (*Cli
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("supervisor ended at once (%v): see %s", err, dir.Logs("supervisor.log"))
+			return nil, fmt.Errorf("supervisor ended at once (%w): see %s", err, dir.Logs("supervisor.log"))
 		case <-ctx.Done():
 			return nil, fmt.Errorf("supervisor does not answer: see %s", dir.Logs("supervisor.log"))
 		case <-time.After(pollInterval):

@@ -5,6 +5,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -232,7 +233,7 @@ func TestSecondSupervisorIsRefused(t *testing.T) {
 		return
 	}
 	dir, _, _, _ := running(t)
-	if err := serve(dir, &noCgroups{}); err != ErrRunning {
+	if err := serve(dir, &noCgroups{}); !errors.Is(err, ErrRunning) {
 		t.Errorf("error %v", err)
 	}
 }

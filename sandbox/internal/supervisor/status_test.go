@@ -4,6 +4,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -98,7 +99,7 @@ func TestPIDFileIsTakenOnce(t *testing.T) {
 	if pid, running := Running(dir); !running || pid != os.Getpid() {
 		t.Errorf("running: %d, %t", pid, running)
 	}
-	if _, err := takePIDFile(dir); err != ErrRunning {
+	if _, err := takePIDFile(dir); !errors.Is(err, ErrRunning) {
 		t.Errorf("a second one: %v", err)
 	}
 	first.Close()
