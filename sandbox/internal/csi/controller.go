@@ -124,11 +124,13 @@ func (c controller) ControllerExpandVolume(_ context.Context, request *csi.Contr
 	if err != nil {
 		return nil, status.Error(codes.OutOfRange, err.Error())
 	}
-	grown, err := c.store.grow(request.GetVolumeId(), size)
+	grown, attached, err := c.store.grow(request.GetVolumeId(), size)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &csi.ControllerExpandVolumeResponse{CapacityBytes: grown, NodeExpansionRequired: true}, nil
+	// A volume that is not attached gets a device of the right size, and its file
+	// system grown, when it is.
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: grown, NodeExpansionRequired: attached}, nil
 }
 
 // checkCapabilities accepts Block and Filesystem in every access mode.

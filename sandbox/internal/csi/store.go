@@ -156,18 +156,25 @@ func copyAllocated(to, from *os.File) error {
 	}
 }
 
-// grow makes a volume larger; one that is large enough stays as it is.
-func (s store) grow(volume string, size int64) (int64, error) {
+// grow makes a volume larger; one that is large enough stays as it is. It also
+// tells whether the volume is attached somewhere, so that its device has to follow.
+func (s store) grow(volume string, size int64) (grown int64, attached bool, err error) {
 	unlock, err := s.lock(volume)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer unlock()
-	have, err := s.size(volume)
-	if err != nil || have >= size {
-		return have, err
+	if grown, err = s.size(volume); err != nil {
+		return 0, false, err
 	}
-	return size, os.Truncate(s.data(volume), size)
+	if grown < size {
+		if err := os.Truncate(s.data(volume), size); err != nil {
+			return 0, false, err
+		}
+		grown = size
+	}
+	nodes, err := s.stagedOn(volume)
+	return grown, len(nodes) > 0, err
 }
 
 // remove deletes a volume. One that is gone already is no error; one that is

@@ -87,11 +87,17 @@ func TestGrowNeverShrinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ ask, want int64 }{{8 << 20, 8 << 20}, {2 << 20, 8 << 20}} {
-		if got, err := s.grow("pvc-1", tc.ask); err != nil || got != tc.want {
-			t.Errorf("grow to %d: got %d, %v", tc.ask, got, err)
+		if got, attached, err := s.grow("pvc-1", tc.ask); err != nil || got != tc.want || attached {
+			t.Errorf("grow to %d: got %d, attached %v, %v", tc.ask, got, attached, err)
 		}
 	}
-	if _, err := s.grow("nothing", 1); !errors.Is(err, errNotFound) {
+	if err := os.WriteFile(s.staged("pvc-1")+"/node-1", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, attached, err := s.grow("pvc-1", 9<<20); err != nil || !attached {
+		t.Errorf("an attached volume: attached %v, %v", attached, err)
+	}
+	if _, _, err := s.grow("nothing", 1); !errors.Is(err, errNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
