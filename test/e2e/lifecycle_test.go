@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -136,6 +137,53 @@ func checkNothingLeft(ctx context.Context, t *testing.T, namespace string) {
 	for _, item := range maps.Items {
 		if item.Name != "kube-root-ca.crt" && item.Name != "kubevirt-ca" {
 			t.Errorf("a ConfigMap is left: %s", item.Name)
+		}
+	}
+}
+
+// TestDiskFromAClusterImage uses an image that every namespace may use, and a
+// blank disk beside it.
+func TestDiskFromAClusterImage(t *testing.T) {
+	ctx := deadline(t, 4*time.Minute)
+	namespace := newNamespace(t)
+	shared := create(ctx, t, "", `
+metadata: {generateName: e2e-}
+spec:
+  dataSource: {type: HTTP, http: {url: "`+guestsURL+`tiny.qcow2"}}
+`, &v1alpha2.ClusterVirtualImage{})
+	t.Cleanup(func() { _ = client.IgnoreNotFound(kube.Delete(context.Background(), shared)) })
+	disk := create(ctx, t, namespace, `
+metadata: {name: root}
+spec:
+  dataSource: {type: ObjectRef, objectRef: {kind: ClusterVirtualImage, name: `+shared.Name+`}}
+`, &v1alpha2.VirtualDisk{})
+	blank := create(ctx, t, namespace, `
+metadata: {name: blank}
+spec:
+  persistentVolumeClaim: {size: 64Mi}
+`, &v1alpha2.VirtualDisk{})
+	waitReady(ctx, t, shared)
+	waitReady(ctx, t, disk)
+	waitReady(ctx, t, blank)
+
+	before := blank.DeepCopy()
+	size := resource.MustParse("96Mi")
+	blank.Spec.PersistentVolumeClaim.Size = &size
+	if err := kube.Patch(ctx, blank, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(ctx, t, blank, "never grew", func(d *v1alpha2.VirtualDisk) bool { return d.Status.Capacity == "96Mi" })
+
+	remove(ctx, t, shared, disk, blank) // the image while disks made from it are there
+	waitGone(ctx, t, shared, disk, blank)
+	checkNothingLeft(ctx, t, namespace)
+	pods := &corev1.PodList{}
+	if err := kube.List(ctx, pods, client.InNamespace(moduleNamespace)); err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range pods.Items {
+		if strings.HasPrefix(pod.Name, "d8v-") {
+			t.Errorf("an importer is left: %s", pod.Name)
 		}
 	}
 }
