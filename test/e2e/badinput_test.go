@@ -110,7 +110,7 @@ spec:
 	t.Run("machine with a missing disk, then with it", func(t *testing.T) {
 		m := machine(ctx, t, namespace, "early", "late")
 		expectMessage(ctx, t, m, "late", "spec.blockDeviceRefs[0]")
-		diskFromImage(ctx, t, namespace, "late", "tiny")
+		diskOfTiny(ctx, t, namespace, "late")
 		waitReady(ctx, t, m)
 		remove(ctx, t, m)
 		waitGone(ctx, t, m)

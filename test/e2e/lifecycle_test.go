@@ -42,7 +42,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	namespace := newNamespace(t)
 	// All at once, as people apply one file: everything waits for what it needs.
 	m := machine(ctx, t, namespace, "web", "web-root")
-	disk := diskFromImage(ctx, t, namespace, "web-root", "tiny")
+	disk := diskOfTiny(ctx, t, namespace, "web-root")
 	source := image(ctx, t, namespace, "tiny", "tiny.qcow2")
 
 	waitReady(ctx, t, source)

@@ -66,13 +66,14 @@ spec:
 `, name, guestsURL+file), &v1alpha2.VirtualImage{})
 }
 
-func diskFromImage(ctx context.Context, t *testing.T, namespace, name, from string) *v1alpha2.VirtualDisk {
+// diskOfTiny makes a disk from the image "tiny" of the namespace.
+func diskOfTiny(ctx context.Context, t *testing.T, namespace, name string) *v1alpha2.VirtualDisk {
 	t.Helper()
 	return create(ctx, t, namespace, fmt.Sprintf(`
 metadata: {name: %s}
 spec:
-  dataSource: {type: ObjectRef, objectRef: {kind: VirtualImage, name: %s}}
-`, name, from), &v1alpha2.VirtualDisk{})
+  dataSource: {type: ObjectRef, objectRef: {kind: VirtualImage, name: tiny}}
+`, name), &v1alpha2.VirtualDisk{})
 }
 
 func machine(ctx context.Context, t *testing.T, namespace, name, disk string) *v1alpha2.VirtualMachine {

@@ -101,7 +101,7 @@ func TestControllerRestartInTheMiddleOfABoot(t *testing.T) {
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
 	image(ctx, t, namespace, "tiny", "tiny.qcow2")
-	waitReady(ctx, t, diskFromImage(ctx, t, namespace, "root", "tiny"))
+	waitReady(ctx, t, diskOfTiny(ctx, t, namespace, "root"))
 	seen := watchPods(ctx, t, namespace)
 	m := machine(ctx, t, namespace, "web", "root")
 	waitFor(ctx, t, m, "never began", func(*v1alpha2.VirtualMachine) bool { return seen.count("virt-launcher-") == 1 })

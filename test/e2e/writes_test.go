@@ -75,7 +75,7 @@ func TestWritesOfAMachine(t *testing.T) {
 	ctx := deadline(t, 4*time.Minute)
 	namespace := newNamespace(t)
 	image(ctx, t, namespace, "tiny", "tiny.qcow2")
-	waitReady(ctx, t, diskFromImage(ctx, t, namespace, "root", "tiny"))
+	waitReady(ctx, t, diskOfTiny(ctx, t, namespace, "root"))
 	since := time.Now()
 	m := machine(ctx, t, namespace, "web", "root")
 	waitPhase(ctx, t, m, v1alpha2.MachineRunning)
