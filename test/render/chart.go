@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -21,11 +20,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// Root is the folder of the module package, found from the place of this file.
-func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
-}
+// Root is the folder of the module package. Tests run in the folder of their
+// package; the place of this file would not be known in a build with -trimpath.
+func Root() string { return filepath.Join("..", "..") }
 
 // LoadChart reads the chart from the module package, leaving out what .helmignore names.
 func LoadChart() (*chart.Chart, error) {
