@@ -7,6 +7,7 @@ package machines
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -124,27 +125,89 @@ func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Sch
 }
 
 // writeLog records what the controllers write, except events: those are told, not
-// kept.
+// kept. It can also make one of the writes fail.
 type writeLog struct {
 	mu      sync.Mutex
 	entries []string
+	fault   fault
 }
+
+// fault makes the write after so many others fail: before it reached the server,
+// or after, when only the answer is lost.
+type fault struct {
+	countdown int
+	lost      lostPart
+}
+
+type lostPart string
+
+const (
+	lostNothing lostPart = ""
+	lostRequest lostPart = "request"
+	lostAnswer  lostPart = "answer"
+)
+
+// failNext plans a fault: 1 is the next write.
+func (l *writeLog) failNext(countdown int, lost lostPart) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fault = fault{countdown: countdown, lost: lost}
+}
+
+// due counts a write and tells what of it is lost.
+func (l *writeLog) due() lostPart {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fault.lost == lostNothing {
+		return lostNothing
+	}
+	if l.fault.countdown--; l.fault.countdown > 0 {
+		return lostNothing
+	}
+	lost := l.fault.lost
+	l.fault = fault{}
+	return lost
+}
+
+// pending tells whether a planned fault has not happened yet.
+func (l *writeLog) pending() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fault.lost != lostNothing
+}
+
+var errLost = errors.New("the connection broke, as planned")
 
 // count wraps a configuration so that writes through it are recorded.
 func (l *writeLog) count(restConfig *rest.Config) *rest.Config {
 	counted := rest.CopyConfig(restConfig)
 	counted.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(request *http.Request) (*http.Response, error) {
-			response, err := next.RoundTrip(request)
-			if request.Method != http.MethodGet && !strings.Contains(request.URL.Path, "/events") && err == nil {
-				l.mu.Lock()
-				l.entries = append(l.entries, fmt.Sprintf("%s %s %d", request.Method, request.URL.Path, response.StatusCode))
-				l.mu.Unlock()
+			if request.Method == http.MethodGet || strings.Contains(request.URL.Path, "/events") {
+				return next.RoundTrip(request)
 			}
-			return response, err
+			lost := l.due()
+			if lost == lostRequest {
+				return nil, errLost
+			}
+			response, err := next.RoundTrip(request)
+			if err != nil {
+				return nil, err
+			}
+			l.note(fmt.Sprintf("%s %s %d", request.Method, request.URL.Path, response.StatusCode))
+			if lost == lostAnswer {
+				return nil, errors.Join(errLost, response.Body.Close())
+			}
+			return response, nil
 		})
 	})
 	return counted
+}
+
+func (l *writeLog) note(entry string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, entry)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
