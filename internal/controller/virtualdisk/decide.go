@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -152,18 +153,24 @@ func (d *draft) start(modes Modes, size resource.Quantity) plan {
 		fill.Image, fill.SourceUID = d.Source.Reference, d.Source.UID
 	}
 	d.out.Apply, d.out.Create = d.Filler.Start(fill)
-	status := &d.out.Status.Status
-	status.StorageClassName = d.Storage.Name
-	status.Target.PersistentVolumeClaimName = fill.Disk.ClaimName()
-	status.SourceUID = string(fill.SourceUID)
-	if status.Stats.CreationDuration.WaitingForDependencies == nil {
-		status.Stats.CreationDuration.WaitingForDependencies = d.age()
-	}
+	d.out.Status.Status.StorageClassName = d.Storage.Name
+	d.showOrder(fill.SourceUID)
 	d.phase(v1alpha2.DiskProvisioning)
 	d.showProgress(0)
 	d.notReady(v1alpha2.ReasonProvisioning, "The volume is being made")
 	d.event(corev1.EventTypeNormal, eventStarted, fmt.Sprintf("Making a volume of %s in storage class %s", size.String(), d.Storage.Name))
 	return d.finish()
+}
+
+// showOrder tells what the fill was begun with. The status in which that was told
+// first may have been lost in a crash or a conflict, so every later one tells it too.
+func (d *draft) showOrder(source types.UID) {
+	status := &d.out.Status.Status
+	status.Target.PersistentVolumeClaimName = diskOf(d.Disk).ClaimName()
+	status.SourceUID = string(source)
+	if status.Stats.CreationDuration.WaitingForDependencies == nil {
+		status.Stats.CreationDuration.WaitingForDependencies = d.age()
+	}
 }
 
 // obstacle is what keeps a fill from beginning.
@@ -283,6 +290,7 @@ func (d *draft) follow() plan {
 	d.checkSource()
 	d.renewCredential()
 	f := d.Filling
+	d.showOrder(f.SourceUID)
 	d.phase(v1alpha2.DiskProvisioning)
 	d.showProgress(f.Percent)
 	switch {

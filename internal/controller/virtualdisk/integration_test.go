@@ -160,7 +160,7 @@ func (w *world) deleteDisk(disk *v1alpha2.VirtualDisk) {
 		w.t.Fatal(err)
 	}
 	controllertest.Eventually(w.t, func() error {
-		if err := w.playProtection(childKey(disk)); err != nil {
+		if err := errors.Join(w.playOrphaning(childKey(disk)), w.playProtection(childKey(disk))); err != nil {
 			return err
 		}
 		err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(disk), &v1alpha2.VirtualDisk{})
@@ -304,6 +304,10 @@ func TestBlankDiskWaitsForItsMachine(t *testing.T) {
 		},
 	}
 	if err := w.Client.Create(t.Context(), machine); err != nil {
+		t.Fatal(err)
+	}
+	machine.Status.Phase = v1alpha2.MachinePending
+	if err := w.Client.Status().Update(t.Context(), machine); err != nil {
 		t.Fatal(err)
 	}
 	w.waitMachines(disk, "[{web false}]")

@@ -21,6 +21,9 @@ func (d *draft) ready() plan {
 	} else {
 		d.out.Apply = append(d.out.Apply, shared.Child{Want: claim})
 	}
+	if d.Filling.Exists() {
+		d.showOrder(d.Filling.SourceUID)
+	}
 	status := &d.out.Status.Status
 	status.Progress = formatPercent(100)
 	status.Target.PersistentVolumeClaimName = d.Claim.Name

@@ -108,9 +108,15 @@ func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.Virtual
 	}
 	var out []v1alpha2.AttachedVirtualMachine
 	for i := range machines.Items {
-		out = append(out, v1alpha2.AttachedVirtualMachine{
-			Name: machines.Items[i].Name, Mounted: hasAttached(&machines.Items[i], disk.Name),
-		})
+		machine := &machines.Items[i]
+		mounted := hasAttached(machine, disk.Name)
+		// A machine that is just being started is news only when it has the disk:
+		// told at once, it would be told twice.
+		starting := machine.Status.Phase == "" || machine.Status.Phase == v1alpha2.MachineStarting
+		if starting && !mounted {
+			continue
+		}
+		out = append(out, v1alpha2.AttachedVirtualMachine{Name: machine.Name, Mounted: mounted})
 	}
 	slices.SortFunc(out, func(a, b v1alpha2.AttachedVirtualMachine) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil

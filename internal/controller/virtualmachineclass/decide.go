@@ -86,15 +86,22 @@ func showUse(conditions *shared.Conditions, o Observed) {
 		conditions.False(v1alpha2.ConditionInUse, v1alpha2.ReasonNotInUse, "No machine names the class")
 		return
 	}
-	shown := o.Machines[:min(len(o.Machines), shownMachines)]
-	message := "Named by " + strings.Join(shown, ", ")
-	if more := len(o.Machines) - len(shown); more > 0 {
-		message += fmt.Sprintf(" and %d more", more)
-	}
+	message := "Machines name the class"
+	// Who they are matters once somebody wants the class gone; to tell it earlier
+	// would write the status again for every machine that comes.
 	if o.Class.DeletionTimestamp != nil {
-		message += "; the class is deleted when these machines are gone or name another one"
+		message = "The class is deleted when these machines are gone or name another one: " + shownNames(o.Machines)
 	}
 	conditions.True(v1alpha2.ConditionInUse, v1alpha2.ReasonVirtualMachineClassInUse, message)
+}
+
+func shownNames(machines []string) string {
+	shown := machines[:min(len(machines), shownMachines)]
+	text := strings.Join(shown, ", ")
+	if more := len(machines) - len(shown); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // verdict is what becomes of the condition Ready. A problem makes it False.

@@ -236,12 +236,12 @@ func TestDecideUse(t *testing.T) {
 	}{
 		{name: "free", inUse: "False/NotInUse", message: "No machine names the class", phase: "Ready"},
 		{
-			name: "used", machines: many[:2], inUse: "True/VirtualMachineClassInUse", message: "Named by a/1, a/2",
+			name: "used", machines: many[:2], inUse: "True/VirtualMachineClassInUse", message: "Machines name the class",
 			finalizer: shared.FinalizerAdd, which: own, phase: "Ready",
 		},
 		{
 			name: "used by many", machines: many, changes: []func(*v1alpha2.VirtualMachineClass){held(own)},
-			inUse: "True/VirtualMachineClassInUse", message: "Named by a/1, a/2, a/3, a/4, a/5 and 2 more",
+			inUse: "True/VirtualMachineClassInUse", message: "Machines name the class",
 			finalizer: shared.FinalizerAdd, which: own, phase: "Ready",
 		},
 		{
@@ -254,7 +254,12 @@ func TestDecideUse(t *testing.T) {
 		},
 		{
 			name: "deleted while used", machines: many[:1], changes: []func(*v1alpha2.VirtualMachineClass){held(own), deleted},
-			inUse: "True/VirtualMachineClassInUse", message: "the class is deleted when these machines are gone", phase: "Terminating",
+			inUse: "True/VirtualMachineClassInUse", phase: "Terminating",
+			message: "The class is deleted when these machines are gone or name another one: a/1",
+		},
+		{
+			name: "deleted while used by many", machines: many, changes: []func(*v1alpha2.VirtualMachineClass){held(own), deleted},
+			inUse: "True/VirtualMachineClassInUse", phase: "Terminating", message: ": a/1, a/2, a/3, a/4, a/5 and 2 more",
 		},
 		{
 			name: "deleted and used no more", changes: []func(*v1alpha2.VirtualMachineClass){held(own), deleted},

@@ -116,12 +116,15 @@ func (w *world) useAndDelete(class *v1alpha2.VirtualMachineClass) {
 	}
 	w.waitStatus(class, func(s v1alpha2.VirtualMachineClassStatus) bool {
 		inUse := meta.FindStatusCondition(s.Conditions, "InUse")
-		return inUse.Status == "True" && strings.Contains(inUse.Message, w.namespace+"/web")
+		return inUse.Status == "True"
 	})
 	if err := w.Client.Delete(w.t.Context(), class); err != nil {
 		w.t.Fatal(err)
 	}
-	w.waitStatus(class, func(s v1alpha2.VirtualMachineClassStatus) bool { return s.Phase == "Terminating" })
+	w.waitStatus(class, func(s v1alpha2.VirtualMachineClassStatus) bool {
+		inUse := meta.FindStatusCondition(s.Conditions, "InUse")
+		return s.Phase == "Terminating" && strings.Contains(inUse.Message, w.namespace+"/web")
+	})
 	if err := w.Client.Delete(w.t.Context(), machine); err != nil {
 		w.t.Fatal(err)
 	}
