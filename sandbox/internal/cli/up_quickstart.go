@@ -142,7 +142,7 @@ func sayWelcome(_ context.Context, s *session) error {
 A two-node Kubernetes with the module runs, and in it a Debian guest.
 
   Look around   export KUBECONFIG=%[1]s
-                bin/sandbox kubectl -n %[2]s get vi,vd,vm,vmip
+                bin/sandbox kubectl -n %[2]s get virtualization
                 bin/sandbox status
   Get in        %[3]s console -n %[2]s %[4]s
                 login "user", password "virtualization", Ctrl+] leaves
