@@ -1,0 +1,57 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fakeClient is a program in the place of d8v.
+func fakeClient(t *testing.T, script string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "d8v")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestWaitForConsolePressesEnter(t *testing.T) {
+	client := fakeClient(t, `[ "$*" = "console --namespace quickstart hello" ] || exit 1
+[ "$KUBECONFIG" = /state/kubeconfig ] || exit 1
+read -r key && echo "hello login: "; exec sleep 60`)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := waitForConsole(ctx, client, "/state/kubeconfig"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitForConsoleShowsWhatTheGuestShowed(t *testing.T) {
+	client := fakeClient(t, `echo "Kernel panic"; exec sleep 60`)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	err := waitForConsole(ctx, client, "/state/kubeconfig")
+	if err == nil || !strings.Contains(err.Error(), `never showed "login:"`) || !strings.Contains(err.Error(), "Kernel panic") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLockedBufferKeepsTheTailForErrors(t *testing.T) {
+	b := &lockedBuffer{}
+	if _, err := b.Write([]byte(strings.Repeat("a", 1000) + "the end")); err != nil {
+		t.Fatal(err)
+	}
+	if tail := b.tail(); len(tail) != 500 || !strings.HasSuffix(tail, "the end") {
+		t.Errorf("got %d bytes, %q", len(tail), tail)
+	}
+	if !b.contains("the end") || b.contains("nothing") {
+		t.Error("it does not find what was written")
+	}
+}
