@@ -130,11 +130,10 @@ func newStorage(config *restclient.Config) (map[string]rest.Storage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the client of kube-apiserver: %w", err)
 	}
-	dialer := &kubeVirtDialer{config: config}
 	relay := relay{pingInterval: 25 * time.Second, pongTimeout: 60 * time.Second}
 	storage := map[string]rest.Storage{"virtualmachines": &machineStorage{client: machines}}
 	for _, name := range []string{"console", "vnc", "portforward"} {
-		storage["virtualmachines/"+name] = &streamStorage{name: name, machines: machines, dial: dialer.dial, relay: relay}
+		storage["virtualmachines/"+name] = &streamStorage{name: name, machines: machines, dial: dialKubeVirt(config), relay: relay}
 	}
 	return storage, nil
 }

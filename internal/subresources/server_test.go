@@ -20,7 +20,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	restclient "k8s.io/client-go/rest"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -289,7 +288,7 @@ func TestMachinesAreMirrored(t *testing.T) {
 }
 
 func TestDialErrorKeepsTheCause(t *testing.T) {
-	err := dialError("console", "web", &httpstream.UpgradeFailureError{Cause: errors.New("bad handshake (502 Bad Gateway)")})
+	err := dialError("console", "web", errors.New("bad handshake (502 Bad Gateway)"))
 	if !apierrors.IsInternalError(err) || !strings.Contains(err.Error(), "opening console of web at KubeVirt: bad handshake (502 Bad Gateway)") {
 		t.Errorf("got %v", err)
 	}

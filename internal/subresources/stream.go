@@ -16,13 +16,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	restclient "k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/subresources/names"
+	"github.com/deckhouse/virtualization/internal/wsdial"
 )
 
 // streamStorage is one stream of a running machine: console, vnc or portforward.
@@ -30,8 +31,23 @@ type streamStorage struct {
 	name     string
 	machines client.Client
 	// dial opens the same stream of KubeVirt.
-	dial  func(ctx context.Context, namespace, name, path string) (*websocket.Conn, error)
+	dial  dialer
 	relay relay
+}
+
+// dialer opens a stream of a machine instance; path is what comes below it.
+type dialer func(ctx context.Context, namespace, name string, path ...string) (*websocket.Conn, error)
+
+// kubeVirtSubprotocol is what virt-api calls the same framing.
+const kubeVirtSubprotocol = "plain.kubevirt.io"
+
+// dialKubeVirt opens streams of KubeVirt through kube-apiserver. The client may be
+// gone before the answer comes: the dial ends with its context.
+func dialKubeVirt(config *restclient.Config) dialer {
+	return func(ctx context.Context, namespace, name string, path ...string) (*websocket.Conn, error) {
+		instance := []string{"apis", "subresources.kubevirt.io", "v1", "namespaces", namespace, "virtualmachineinstances", name}
+		return wsdial.Dial(ctx, config, wsdial.Target{Path: append(instance, path...), Subprotocol: kubeVirtSubprotocol})
+	}
 }
 
 var _ rest.Connecter = &streamStorage{}
@@ -78,7 +94,7 @@ func (s *streamStorage) serve(w http.ResponseWriter, r *http.Request, namespace,
 	if !websocket.IsWebSocketUpgrade(r) {
 		return apierrors.NewBadRequest(s.name + " is a websocket: send an Upgrade request")
 	}
-	upstream, err := s.dial(r.Context(), namespace, name, path)
+	upstream, err := s.dial(r.Context(), namespace, name, path...)
 	if err != nil {
 		return dialError(s.name, name, err)
 	}
@@ -99,33 +115,27 @@ func (s *streamStorage) serve(w http.ResponseWriter, r *http.Request, namespace,
 }
 
 // streamPath is the path below the machine instance in KubeVirt's API.
-func streamPath(name string, query url.Values) (string, error) {
+func streamPath(name string, query url.Values) ([]string, error) {
 	if name != "portforward" {
-		return name, nil
+		return []string{name}, nil
 	}
 	port, err := strconv.Atoi(query.Get("port"))
 	if err != nil || port < 1 || port > 65535 {
-		return "", apierrors.NewBadRequest(fmt.Sprintf("port=%s: give a port from 1 to 65535", query.Get("port")))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("port=%s: give a port from 1 to 65535", query.Get("port")))
 	}
 	protocol := query.Get("protocol")
 	if protocol == "" {
 		protocol = "tcp"
 	}
 	if !slices.Contains([]string{"tcp", "udp"}, protocol) {
-		return "", apierrors.NewBadRequest(fmt.Sprintf("protocol=%s: use tcp or udp", protocol))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("protocol=%s: use tcp or udp", protocol))
 	}
-	return fmt.Sprintf("portforward/%d/%s", port, protocol), nil
+	return []string{name, strconv.Itoa(port), protocol}, nil
 }
 
 // dialError keeps KubeVirt's answer where there is one, in the words of this API.
 func dialError(stream, name string, err error) error {
-	var (
-		upgrade *httpstream.UpgradeFailureError
-		status  apierrors.APIStatus
-	)
-	if errors.As(err, &upgrade) {
-		err = upgrade.Cause
-	}
+	var status apierrors.APIStatus
 	if errors.As(err, &status) {
 		reason := status.Status()
 		switch reason.Code {
