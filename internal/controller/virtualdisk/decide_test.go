@@ -549,3 +549,22 @@ func TestDecideIsPure(t *testing.T) {
 		t.Errorf("the decision shares memory with the observation:\n%s\n%s", before, after)
 	}
 }
+
+// TestALostStatusIsToldAgain looks at fills whose first status was never written:
+// the controller died, or lost the write to another one, right after the order.
+func TestALostStatusIsToldAgain(t *testing.T) {
+	for name, changes := range map[string][]change{
+		"while it is filled": {filling(FillRunning)},
+		"when it is filled":  {filling(FillDone), claim("2Gi", "2Gi")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status := decide(observe(changes...)).Status.Status
+			if status.SourceUID != "image-uid" || status.Target.PersistentVolumeClaimName != claimName {
+				t.Errorf("source %q, claim %q", status.SourceUID, status.Target.PersistentVolumeClaimName)
+			}
+			if wait := status.Stats.CreationDuration.WaitingForDependencies; wait == nil || wait.Duration != 90*time.Second {
+				t.Errorf("waited for dependencies: %v", wait)
+			}
+		})
+	}
+}
