@@ -57,10 +57,12 @@ images: $(SANDBOX) ## Build every container image and print where it is
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Go decides itself whether there is anything to build.
+# Go decides itself whether there is anything to build. The first time takes a few
+# minutes, in which Go says nothing.
 .PHONY: $(SANDBOX)
 $(SANDBOX):
-	@go -C sandbox build -o $(CURDIR)/$(SANDBOX) ./cmd/sandbox
+	@(while sleep 20; do echo "still compiling $(SANDBOX)"; done) & ticker=$$!; trap "kill $$ticker" EXIT; \
+	go -C sandbox build -o $(CURDIR)/$(SANDBOX) ./cmd/sandbox
 
 $(LINTER): tools/go.mod tools/go.sum
 	go -C tools build -o $(CURDIR)/$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
