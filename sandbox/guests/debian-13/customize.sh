@@ -40,4 +40,7 @@ inside apt-mark --quiet hold linux-image-cloud-amd64 > /dev/null
 # systemd would rebuild its caches at the first boot because /usr is newer than
 # what it remembers; everything is up to date.
 touch "$root/etc/.updated" "$root/var/.updated"
-rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/* "$root"/boot/*.old "$root"/tmp/*
+# /tmp of the root stays: mmdebstrap keeps the configuration there that tells its
+# apt to work in the root. Without it apt's clean-up would empty the machine's own
+# package lists. What apt left in the root is removed by mmdebstrap itself.
+rm -rf "$root"/var/log/* "$root"/boot/*.old

@@ -91,15 +91,26 @@ func (b *Builder) bootstrap(ctx context.Context, what, suite, target string, opt
 // debianSources returns the lines of a sources.list for a suite. It asks apt
 // which mirrors this machine uses, so that another release comes from there too.
 func debianSources(ctx context.Context, suite string) ([]string, error) {
+	lines, err := knownSources(ctx, suite)
+	if err != nil || len(lines) > 0 {
+		return lines, err
+	}
+	// A machine whose lists were removed to save space knows no mirror by label.
+	if _, err := run(ctx, command{args: []string{"apt-get", "update", "--quiet"}}); err != nil {
+		return nil, err
+	}
+	if lines, err = knownSources(ctx, suite); err == nil && len(lines) == 0 {
+		err = errors.New("apt knows no Debian mirror: name one in /etc/apt/sources.list and run apt-get update")
+	}
+	return lines, err
+}
+
+func knownSources(ctx context.Context, suite string) ([]string, error) {
 	output, err := run(ctx, command{args: []string{"apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"}})
 	if err != nil {
 		return nil, err
 	}
-	lines := sourceLines(string(output), suite)
-	if len(lines) == 0 {
-		return nil, errors.New("apt knows no Debian mirror: name one in /etc/apt/sources.list and run apt-get update")
-	}
-	return lines, nil
+	return sourceLines(string(output), suite), nil
 }
 
 // sourceLines turns apt's list of labels and repositories into sources.
