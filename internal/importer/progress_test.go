@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestMeter(t *testing.T) {
 	} {
 		now := start.Add(time.Duration(tc.second) * time.Second)
 		got := m.progress(now, tc.done)
-		if got != tc.want {
+		if !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("second %d: got %+v, want %+v", tc.second, got, tc.want)
 		}
 		if posted := m.worthPosting(now, got); posted != tc.posted {
@@ -57,7 +58,7 @@ func TestMeter(t *testing.T) {
 func TestMeterOfUnknownTotal(t *testing.T) {
 	m := newMeter(start, -1)
 	got := m.progress(start.Add(2*time.Second), 100)
-	if want := (report.Progress{TransferredBytes: 100, BytesPerSecond: 50, AverageBytesPerSecond: 50}); got != want {
+	if want := (report.Progress{TransferredBytes: 100, BytesPerSecond: 50, AverageBytesPerSecond: 50}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if rate(100, 0) != 0 || rate(100, -time.Second) != 0 {

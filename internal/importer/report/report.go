@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 )
 
@@ -132,7 +133,28 @@ type Progress struct {
 	TotalBytes            int64 `json:"totalBytes"`
 	BytesPerSecond        int64 `json:"bytesPerSecond"`
 	AverageBytesPerSecond int64 `json:"averageBytesPerSecond"`
+	// Phase is one of the constants that begin with Phase; empty is Transferring.
+	Phase string `json:"phase,omitempty"`
+	// Attempts counts how often the import was begun or continued.
+	Attempts int `json:"attempts,omitempty"`
+	// RetryAt is when the importer tries again, while it waits for that.
+	RetryAt *time.Time `json:"retryAt,omitempty"`
+	// Checkpoint is the newest Checkpoint, encoded: whoever starts the importer
+	// again hands it back.
+	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`
 }
+
+// What an importer is doing.
+const (
+	// PhaseTransferring: bytes move from the source to the sink.
+	PhaseTransferring = "Transferring"
+	// PhaseConverting: the image is brought into another format.
+	PhaseConverting = "Converting"
+	// PhasePublishing: all bytes are there and become an image.
+	PhasePublishing = "Publishing"
+	// PhaseWaiting: something failed that may pass; the next attempt is at RetryAt.
+	PhaseWaiting = "Waiting"
+)
 
 // Percent is the whole percentage done, between 0 and 99: only a published
 // image is at 100. It is 0 while the total is unknown.

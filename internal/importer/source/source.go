@@ -7,6 +7,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -30,7 +31,43 @@ type Stream interface {
 	Size() int64
 	// Received counts the bytes that came from the source.
 	Received() int64
+	// Validator proves to the source which version of the image was begun. It is
+	// empty if the source has no such proof: then nothing can be continued.
+	Validator() string
 }
+
+// Resumable is a source whose image can be read from the middle on.
+type Resumable interface {
+	Source
+	// OpenAt reads the image from an offset on, if the image is still the one
+	// that the validator belongs to; else the error is a *ChangedError. The
+	// stream's Size is that of the whole image.
+	OpenAt(ctx context.Context, offset int64, validator string) (Stream, error)
+}
+
+// Ranged is a source whose image can be read at random.
+type Ranged interface {
+	Source
+	// OpenRanged fails with ErrNotRanged when this image cannot be read at random
+	// after all, for example because its server knows no ranges.
+	OpenRanged(ctx context.Context) (ReaderAt, error)
+}
+
+// ReaderAt reads one version of an image at random, from many goroutines at
+// once. When the image changes meanwhile it fails with a *ChangedError.
+type ReaderAt interface {
+	io.ReaderAt
+	io.Closer
+	// Size of the image in bytes.
+	Size() int64
+	// Validator proves which version of the image it is; see Stream.
+	Validator() string
+	// Received counts the bytes that came from the source.
+	Received() int64
+}
+
+// ErrNotRanged says that an image cannot be read at random.
+var ErrNotRanged = errors.New("the image cannot be read at random")
 
 // Error is what a source failed with. Its message holds no credentials: of a
 // URL it shows neither user, password nor query. It wraps nothing on purpose: a

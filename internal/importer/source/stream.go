@@ -58,6 +58,9 @@ func (s *httpStream) Size() int64 { return s.size }
 // Received implements Stream.
 func (s *httpStream) Received() int64 { return s.received }
 
+// Validator implements Stream.
+func (s *httpStream) Validator() string { return s.validator }
+
 // Close implements io.Closer.
 func (s *httpStream) Close() error {
 	s.disconnect()
