@@ -61,10 +61,57 @@ type qcow2Header struct {
 	headerLength         uint32
 }
 
+// QCOW2 is what a checked qcow2 header says of the file's structure. Offsets and
+// lengths are in bytes.
+type QCOW2 struct {
+	Version int
+	// VirtualSize is the size of the disk as a guest sees it.
+	VirtualSize           int64
+	ClusterBits           int
+	L1Offset              int64
+	L1Entries             int
+	RefcountTableOffset   int64
+	RefcountTableLength   int64
+	CompressedByZstandard bool
+	// ExtendedL2 means entries of 16 bytes that divide a cluster into 32.
+	ExtendedL2 bool
+}
+
+// ParseQCOW2 reads the header of a qcow2 image and refuses whatever Inspect
+// refuses.
+func ParseQCOW2(head []byte, size int64) (QCOW2, error) {
+	if !isQCOW2(head) {
+		return QCOW2{}, notSupported("the file is not a qcow2 image")
+	}
+	h, err := checkedQCOW2(head, size)
+	if err != nil {
+		return QCOW2{}, err
+	}
+	return QCOW2{
+		Version:               int(h.version),
+		VirtualSize:           roundUp(int64(h.size), sectorSize),
+		ClusterBits:           int(h.clusterBits),
+		L1Offset:              int64(h.l1TableOffset),
+		L1Entries:             int(h.l1Size),
+		RefcountTableOffset:   int64(h.refcountTableOffset),
+		RefcountTableLength:   int64(h.refcountTableClusters) << h.clusterBits,
+		CompressedByZstandard: h.incompatibleFeatures&qcow2FeatureCompression != 0,
+		ExtendedL2:            h.extendedL2(),
+	}, nil
+}
+
 func inspectQCOW2(head []byte, size int64) (Info, error) {
-	h, err := parseQCOW2(head)
+	h, err := checkedQCOW2(head, size)
 	if err != nil {
 		return Info{}, err
+	}
+	return Info{Format: FormatQCOW2, VirtualSize: roundUp(int64(h.size), sectorSize)}, nil
+}
+
+func checkedQCOW2(head []byte, size int64) (*qcow2Header, error) {
+	h, err := parseQCOW2(head)
+	if err != nil {
+		return nil, err
 	}
 	for _, check := range []func() error{
 		h.checkSelfContained,
@@ -75,10 +122,10 @@ func inspectQCOW2(head []byte, size int64) (Info, error) {
 		func() error { return h.checkTables(size) },
 	} {
 		if err := check(); err != nil {
-			return Info{}, err
+			return nil, err
 		}
 	}
-	return Info{Format: FormatQCOW2, VirtualSize: roundUp(int64(h.size), sectorSize)}, nil
+	return h, nil
 }
 
 // parseQCOW2 reads the fixed part of the header and checks nothing but that it
