@@ -39,6 +39,12 @@ const (
 	RegistryFull Reason = "RegistryFull"
 	// RegistryUnavailable: the image registry does not answer or refuses the request.
 	RegistryUnavailable Reason = "RegistryUnavailable"
+	// VolumeTooSmall: the disk does not fit onto the volume.
+	VolumeTooSmall Reason = "VolumeTooSmall"
+	// VolumeFull: the storage behind the volume has no space left.
+	VolumeFull Reason = "VolumeFull"
+	// VolumeFailed: the volume cannot be opened, read, written or made durable.
+	VolumeFailed Reason = "VolumeFailed"
 	// Internal: anything else; the message holds the details.
 	Internal Reason = "Internal"
 )
