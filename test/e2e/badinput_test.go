@@ -8,6 +8,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,13 +74,19 @@ spec:
 // expectWarning waits for an event that warns about the object.
 func expectWarning(ctx context.Context, t *testing.T, object client.Object) {
 	t.Helper()
+	expectWarningAbout(ctx, t, object, "")
+}
+
+// expectWarningAbout waits for an event that warns about the object with a word.
+func expectWarningAbout(ctx context.Context, t *testing.T, object client.Object, word string) {
+	t.Helper()
 	for {
 		events := &corev1.EventList{}
 		if err := kube.List(ctx, events, client.InNamespace(object.GetNamespace())); err != nil {
-			t.Fatalf("no event warns about %s: %v", object.GetName(), err)
+			t.Fatalf("no event about %s names %s: %v", object.GetName(), word, err)
 		}
 		for _, event := range events.Items {
-			if event.Type == corev1.EventTypeWarning && event.InvolvedObject.UID == object.GetUID() {
+			if event.Type == corev1.EventTypeWarning && event.InvolvedObject.UID == object.GetUID() && strings.Contains(event.Message, word) {
 				return
 			}
 		}
