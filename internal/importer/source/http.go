@@ -5,24 +5,25 @@ package source
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
+	"path"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
-// maxRedirects is how many answers may send the importer elsewhere.
-const maxRedirects = 10
+const (
+	// maxRedirects is how many answers may send the importer elsewhere.
+	maxRedirects = 10
+	// keptConnections is how many stay open between reads at random.
+	keptConnections = 32
+)
 
 // HTTPOptions describe an image on a web server.
 type HTTPOptions struct {
@@ -67,11 +68,32 @@ func setDefault[T comparable](value *T, fallback T) {
 	}
 }
 
+func (o HTTPOptions) network(field string) Network {
+	return Network{CA: o.CA, Refused: o.RefusedNetworks, ConnectTimeout: o.ConnectTimeout, HeaderTimeout: o.HeaderTimeout, field: field}
+}
+
 // HTTP is an image on a web server.
 type HTTP struct {
 	options HTTPOptions
 	url     *url.URL
 	client  *http.Client
+	// ranged keeps its connections, for many reads at random.
+	ranged *http.Client
+	// immutable tells that the URL names its content, as that of a blob in a
+	// registry does: no validator is needed to continue.
+	immutable bool
+	// authorize adds credentials to a request for the URL; it may be nil.
+	authorize func(*http.Request) error
+
+	// found is where the last redirect led.
+	mu    sync.Mutex
+	found *place
+}
+
+// place is a URL and the credentials that may be sent there.
+type place struct {
+	url           *url.URL
+	authorization string
 }
 
 // NewHTTP checks the options; it does not connect.
@@ -87,59 +109,22 @@ func NewHTTP(options HTTPOptions) (*HTTP, error) {
 	case parsed.Host == "":
 		return nil, &Error{Reason: report.SourceUnreachable, Permanent: true, Field: "url", Message: "the URL names no host"}
 	}
-	roots, err := trustedRoots(options.CA)
+	streaming, err := options.network("url").transport(0)
 	if err != nil {
 		return nil, err
 	}
-	h := &HTTP{options: options, url: parsed}
-	h.client = &http.Client{Transport: h.transport(roots), CheckRedirect: h.checkRedirect}
-	return h, nil
-}
-
-// trustedRoots adds the user's authorities to those of the system.
-func trustedRoots(ca []byte) (*x509.CertPool, error) {
-	if len(ca) == 0 {
-		return nil, nil
-	}
-	pool, err := x509.SystemCertPool()
+	kept, err := options.network("url").transport(keptConnections)
 	if err != nil {
-		pool = x509.NewCertPool()
+		return nil, err
 	}
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, &Error{Reason: report.SourceTLS, Permanent: true, Field: "caBundle", Message: "the CA bundle holds no PEM certificate"}
-	}
-	return pool, nil
+	return newHTTP(options, parsed, streaming, kept), nil
 }
 
-func (h *HTTP) transport(roots *x509.CertPool) *http.Transport {
-	dialer := &net.Dialer{Timeout: h.options.ConnectTimeout, KeepAlive: 15 * time.Second, Control: h.checkAddress}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   h.options.ConnectTimeout,
-		ResponseHeaderTimeout: h.options.HeaderTimeout,
-		// The file's bytes are wanted as they are, and one stream is faster
-		// over HTTP/1.1 than over HTTP/2.
-		DisableCompression: true,
-		DisableKeepAlives:  true,
-	}
-}
-
-// checkAddress runs when a name is resolved and before the connection is made,
-// so no name can point around it.
-func (h *HTTP) checkAddress(_, address string, _ syscall.RawConn) error {
-	endpoint, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("address %s: %w", address, err)
-	}
-	for _, network := range h.options.RefusedNetworks {
-		if network.Contains(endpoint.Addr().Unmap().WithZone("")) {
-			return &Error{Reason: report.SourceUnreachable, Permanent: true, Field: "url",
-				Message: fmt.Sprintf("the source is at %s, and images are not imported from the network %s", endpoint.Addr(), network)}
-		}
-	}
-	return nil
+func newHTTP(options HTTPOptions, from *url.URL, streaming, kept http.RoundTripper) *HTTP {
+	h := &HTTP{options: options.withDefaults(), url: from}
+	h.client = &http.Client{Transport: streaming, CheckRedirect: h.checkRedirect}
+	h.ranged = &http.Client{Transport: kept, CheckRedirect: h.checkRedirect}
+	return h
 }
 
 // checkRedirect follows a bounded number of redirects and keeps credentials at
@@ -190,22 +175,93 @@ func redacted(u *url.URL) string {
 // String is the URL without anything that may be secret.
 func (h *HTTP) String() string { return redacted(h.url) }
 
-// get requests the image from an offset on. A validator makes the server send
-// the rest only if the image is unchanged.
-func (h *HTTP) get(ctx context.Context, offset int64, validator string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url.String(), nil)
+// get requests a part of the image, "" for all of it. A validator makes the
+// server send the part only if the image is unchanged.
+func (h *HTTP) get(ctx context.Context, client *http.Client, part, validator string) (*http.Response, error) {
+	at := h.target()
+	response, err := h.getFrom(ctx, client, at, part, validator)
+	if at.url != h.url && ctx.Err() == nil && !sent(response) {
+		// Links to mirrors expire, so the URL that the user gave is asked again.
+		if response != nil {
+			response.Body.Close()
+		}
+		h.remember(nil)
+		response, err = h.getFrom(ctx, client, place{url: h.url}, part, validator)
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.remember(response)
+	return response, nil
+}
+
+func (h *HTTP) getFrom(ctx context.Context, client *http.Client, at place, part, validator string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.url.String(), nil)
 	if err != nil {
 		return nil, h.failure(errors.New("the URL cannot be requested"))
 	}
 	request.Header.Set("User-Agent", "virtualization-importer")
 	request.Header.Set("Accept-Encoding", "identity")
-	if offset > 0 {
-		request.Header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
-		request.Header.Set("If-Range", validator)
+	if part != "" {
+		request.Header.Set("Range", part)
+		if validator != "" {
+			request.Header.Set("If-Range", validator)
+		}
 	}
-	response, err := h.client.Do(request)
+	switch {
+	case at.authorization != "":
+		request.Header.Set("Authorization", at.authorization)
+	case h.authorize != nil && at.url == h.url:
+		if err := h.authorize(request); err != nil {
+			return nil, err
+		}
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, h.failure(err)
 	}
 	return response, nil
+}
+
+// sent tells whether an answer holds content.
+func sent(response *http.Response) bool { return response != nil && response.StatusCode/100 == 2 }
+
+// target is where the image is asked for: where it was found before, because
+// one server may send each request to another mirror, which has another ETag.
+func (h *HTTP) target() place {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.found != nil {
+		return *h.found
+	}
+	return place{url: h.url}
+}
+
+// remember keeps where an answer came from, if it was a good one.
+func (h *HTTP) remember(response *http.Response) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case !sent(response):
+		h.found = nil
+	case h.found == nil && response.Request.URL.String() != h.url.String():
+		h.found = &place{url: response.Request.URL, authorization: response.Request.Header.Get("Authorization")}
+	}
+}
+
+// checkEncoding refuses a body that is not the file. Servers call a file that
+// is itself compressed encoded by its extension, which is fine: it is unpacked
+// by what it begins with.
+func (h *HTTP) checkEncoding(response *http.Response) error {
+	encoding := strings.ToLower(strings.TrimSpace(response.Header.Get("Content-Encoding")))
+	extensions := map[string]string{"gzip": ".gz", "x-gzip": ".gz", "zstd": ".zst", "xz": ".xz", "x-xz": ".xz"}
+	extension, unpacked := extensions[encoding]
+	switch {
+	case encoding == "" || encoding == "identity":
+		return nil
+	case unpacked && (!h.options.Verified || path.Ext(response.Request.URL.Path) == extension):
+		return nil
+	}
+	return &Error{Reason: report.SourceUnreachable, Permanent: true, Field: "url",
+		Message: fmt.Sprintf("%s sends the image encoded as %q although it was asked not to: switch the encoding off for this file", redacted(response.Request.URL), encoding)}
 }

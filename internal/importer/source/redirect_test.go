@@ -114,3 +114,66 @@ func TestRedirectThatGivesUpTLS(t *testing.T) {
 	got, _, err := read(t, secure)
 	wantContent(t, got, err)
 }
+
+// A link to a mirror is used again, so that all parts come from one mirror, and
+// the URL that was given is asked again when the link has expired.
+func TestMirrorIsKeptAsLongAsItWorks(t *testing.T) {
+	var visits []string
+	expired := false
+	options := start(t, func(w http.ResponseWriter, r *http.Request) {
+		visits = append(visits, r.URL.Path)
+		switch {
+		case r.URL.Path == "/disk.img":
+			http.Redirect(w, r, "/mirror", http.StatusFound)
+		case expired:
+			expired = false
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			serve(w, r)
+		}
+	})
+	opened, err := openRanged(t, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := opened.ReadAt(make([]byte, 10), 0); err != nil {
+			t.Fatal(err)
+		}
+		expired = true
+	}
+	if _, err := opened.ReadAt(make([]byte, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(visits), "[/disk.img /mirror /mirror /mirror /disk.img /mirror /mirror /disk.img /mirror]"; got != want {
+		t.Errorf("visited %s, want %s", got, want)
+	}
+}
+
+// Credentials of the URL go to the mirror only if it is of the same origin.
+func TestMirrorGetsNoCredentialsOfAnotherOrigin(t *testing.T) {
+	var elsewhere []http.Header
+	other := start(t, func(w http.ResponseWriter, r *http.Request) {
+		elsewhere = append(elsewhere, r.Header.Clone())
+		serve(w, r)
+	})
+	origin := start(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusFound)
+	})
+	origin.URL = strings.Replace(origin.URL, "://", "://user:hunter2@", 1)
+	opened, err := openRanged(t, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := opened.ReadAt(make([]byte, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, header := range elsewhere {
+		if header.Get("Authorization") != "" {
+			t.Errorf("got %v", header)
+		}
+	}
+	if len(elsewhere) != 2 {
+		t.Errorf("%d requests", len(elsewhere))
+	}
+}

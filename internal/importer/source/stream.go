@@ -9,10 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
@@ -27,6 +24,22 @@ func (h *HTTP) Open(ctx context.Context) (Stream, error) {
 	s := &httpStream{source: h, ctx: ctx, size: UnknownSize}
 	if err := s.connect(); err != nil {
 		return nil, err
+	}
+	return s, nil
+}
+
+// OpenAt implements Resumable.
+func (h *HTTP) OpenAt(ctx context.Context, offset int64, validator string) (Stream, error) {
+	s := &httpStream{source: h, ctx: ctx, size: UnknownSize, offset: offset}
+	if offset > 0 {
+		s.validator = validator
+	}
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	if s.validator != validator {
+		s.disconnect()
+		return nil, &ChangedError{Why: "the image on the server is another than the one that was begun"}
 	}
 	return s, nil
 }
@@ -109,18 +122,12 @@ func (s *httpStream) advance(n int64) {
 // interrupted decides whether a broken stream is continued, which is when it
 // returns nil.
 func (s *httpStream) interrupted(cause error) error {
-	if s.ctx.Err() != nil {
-		return s.ctx.Err()
+	err := s.source.broken(s.ctx, cause, s.offset, s.size)
+	var failure *Error
+	if !errors.As(err, &failure) {
+		return err
 	}
-	if errors.Is(cause, io.EOF) {
-		cause = io.ErrUnexpectedEOF
-	}
-	var typed *Error
-	if !errors.As(cause, &typed) {
-		typed = &Error{Reason: report.SourceUnreachable, Field: "url",
-			Message: fmt.Sprintf("the download from %s broke after %d of %s bytes: %v", s.source.url.Host, s.offset, sizeText(s.size), cause)}
-	}
-	return s.retry(typed)
+	return s.retry(failure)
 }
 
 func sizeText(size int64) string {
@@ -135,22 +142,12 @@ func sizeText(size int64) string {
 func (s *httpStream) retry(failure *Error) error {
 	s.failures++
 	s.sinceFailures = 0
-	if failure.Permanent || s.failures >= s.source.options.Attempts {
-		return failure
-	}
-	delay := time.NewTimer(s.source.options.RetryDelay << (s.failures - 1))
-	defer delay.Stop()
-	select {
-	case <-delay.C:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
+	return s.source.pause(s.ctx, failure, s.failures)
 }
 
 // connect requests the image from the current offset on, repeatedly if need be.
 func (s *httpStream) connect() error {
-	if s.offset > 0 && s.validator == "" {
+	if s.offset > 0 && s.validator == "" && !s.source.immutable {
 		return &ChangedError{Why: "the server sends neither a strong ETag nor Last-Modified, so nothing proves that the rest belongs to the same image"}
 	}
 	for {
@@ -167,7 +164,11 @@ func (s *httpStream) connect() error {
 
 func (s *httpStream) connectOnce() error {
 	ctx, cancel := context.WithCancel(s.ctx)
-	response, err := s.source.get(ctx, s.offset, s.validator)
+	part := ""
+	if s.offset > 0 {
+		part = fmt.Sprintf("bytes=%d-", s.offset)
+	}
+	response, err := s.source.get(ctx, s.source.client, part, s.validator)
 	if err != nil {
 		cancel()
 		return err
@@ -178,12 +179,19 @@ func (s *httpStream) connectOnce() error {
 		return err
 	}
 	s.body, s.cancel = response.Body, cancel
+	if s.offset > 0 && s.offset == s.size {
+		response.Body.Close() // Not the image, but what the server has to say about that.
+		s.body = http.NoBody
+	}
 	s.stall = newStallGuard(s.source.options, cancel)
 	return nil
 }
 
 // accept checks that the answer is the image from the current offset on.
 func (s *httpStream) accept(response *http.Response) error {
+	if err := s.source.checkEncoding(response); err != nil && sent(response) {
+		return err
+	}
 	if s.offset > 0 {
 		return s.acceptRest(response)
 	}
@@ -193,7 +201,7 @@ func (s *httpStream) accept(response *http.Response) error {
 	if s.size = response.ContentLength; s.size < 0 {
 		s.size = UnknownSize
 		// Such an answer ends where the connection does, whole or not.
-		if len(response.TransferEncoding) == 0 && !s.source.options.Verified {
+		if len(response.TransferEncoding) == 0 && !s.source.options.Verified && !s.source.immutable {
 			return &Error{Reason: report.SourceUnreachable, Permanent: true, Field: "checksum",
 				Message: "the server does not say how long the image is, so a broken download cannot be told from a complete one: give a checksum"}
 		}
@@ -203,47 +211,39 @@ func (s *httpStream) accept(response *http.Response) error {
 }
 
 func (s *httpStream) acceptRest(response *http.Response) error {
+	total := int64(UnknownSize)
 	switch response.StatusCode {
 	case http.StatusPartialContent:
-		return s.checkRange(response.Header.Get("Content-Range"))
+		received, err := parseContentRange(response.Header.Get("Content-Range"))
+		if err != nil {
+			return err
+		}
+		if err := received.check(s.offset, UnknownSize, response); err != nil {
+			return err
+		}
+		total = received.total
+	case http.StatusRequestedRangeNotSatisfiable:
+		// Nothing is left, which is no error when nothing should be.
+		if total = unsatisfiedTotal(response.Header.Get("Content-Range")); total != s.offset {
+			return &ChangedError{Why: "the image on the server is no longer that long"}
+		}
 	case http.StatusOK:
 		return &ChangedError{Why: "the server sends the whole image again, so either it has changed or the server does not support ranges"}
-	case http.StatusRequestedRangeNotSatisfiable, http.StatusPreconditionFailed:
-		return &ChangedError{Why: "the image on the server is no longer that long"}
+	case http.StatusPreconditionFailed:
+		return &ChangedError{Why: "the image on the server is no longer the same"}
+	default:
+		return s.source.statusFailure(response)
 	}
-	return s.source.statusFailure(response)
-}
-
-var contentRange = regexp.MustCompile(`^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$`)
-
-// checkRange verifies that a partial answer begins where it was asked to and
-// leads to the end of an image of the same size.
-func (s *httpStream) checkRange(header string) error {
-	match := contentRange.FindStringSubmatch(strings.TrimSpace(header))
-	if match == nil {
-		return &ChangedError{Why: "the server's Content-Range makes no sense"}
+	if !sameVersion(s.validator, response.Header) {
+		return &ChangedError{Why: "the server sends the rest of another image"}
 	}
-	first, _ := strconv.ParseInt(match[1], 10, 64)
-	last, _ := strconv.ParseInt(match[2], 10, 64)
-	if first != s.offset || last < first {
-		return &ChangedError{Why: "the server sends another range than the one asked for"}
-	}
-	if match[3] != "*" {
-		total, _ := strconv.ParseInt(match[3], 10, 64)
+	if total != UnknownSize {
 		if s.size != UnknownSize && total != s.size {
 			return &ChangedError{Why: fmt.Sprintf("the image had %d bytes and now has %d", s.size, total)}
 		}
+		s.size = total
 	}
 	return nil
-}
-
-// validatorOf returns what If-Range may hold: a strong ETag, else the time of
-// the last change. A weak ETag does not promise identical bytes.
-func validatorOf(header http.Header) string {
-	if etag := header.Get("ETag"); strings.HasPrefix(etag, `"`) {
-		return etag
-	}
-	return header.Get("Last-Modified")
 }
 
 func (s *httpStream) disconnect() {
