@@ -16,7 +16,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +37,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
 	"github.com/deckhouse/virtualization/internal/ipam"
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
+	"github.com/deckhouse/virtualization/internal/testing/controllertest"
 	"github.com/deckhouse/virtualization/internal/testing/engine"
 )
 
@@ -286,35 +286,13 @@ func (w *world) createRunning(name string, changes ...func(*v1alpha2.VirtualMach
 // update changes an object, again when somebody else was faster.
 func update[T client.Object](w *world, object T, change func(T)) {
 	w.t.Helper()
-	for {
-		if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); err != nil {
-			w.t.Fatal(err)
-		}
-		change(object)
-		err := w.client.Update(w.ctx, object)
-		if err == nil {
-			return
-		}
-		if !apierrors.IsConflict(err) {
-			w.t.Fatal(err)
-		}
-	}
+	controllertest.Update(w.t, w.client, object, change)
 }
 
 // wait waits until the object satisfies what is asked of it.
 func wait[T client.Object](w *world, object T, what string, satisfied func(T) bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object)
-		if err == nil && satisfied(object) {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%T %s never got %s (%v); last seen: %+v", object, object.GetName(), what, err, object)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	controllertest.Wait(w.t, w.client, object, what, satisfied)
 }
 
 func (w *world) waitForPhase(machine *v1alpha2.VirtualMachine, phase v1alpha2.MachinePhase) {
@@ -336,19 +314,7 @@ func (w *world) condition(machine *v1alpha2.VirtualMachine, conditionType string
 
 func (w *world) waitGone(objects ...client.Object) {
 	w.t.Helper()
-	deadline := time.Now().Add(patience)
-	for _, object := range objects {
-		for {
-			err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object)
-			if apierrors.IsNotFound(err) {
-				break
-			}
-			if time.Now().After(deadline) {
-				w.t.Fatalf("%T %s is still there (%v): %+v", object, object.GetName(), err, object)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
+	controllertest.WaitGone(w.t, w.client, objects...)
 }
 
 func (w *world) delete(object client.Object) {

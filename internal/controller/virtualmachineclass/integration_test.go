@@ -4,20 +4,16 @@
 package virtualmachineclass
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
@@ -56,16 +52,7 @@ func (w *world) createNode(name string, labels map[string]string) *corev1.Node {
 
 func (w *world) waitStatus(class *v1alpha2.VirtualMachineClass, check func(v1alpha2.VirtualMachineClassStatus) bool) {
 	w.t.Helper()
-	controllertest.Eventually(w.t, func() error {
-		current := &v1alpha2.VirtualMachineClass{}
-		if err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(class), current); err != nil {
-			return err
-		}
-		if !check(current.Status) {
-			return fmt.Errorf("status: %+v", current.Status)
-		}
-		return nil
-	})
+	controllertest.Wait(w.t, w.Client, class.DeepCopy(), "the wanted status", func(c *v1alpha2.VirtualMachineClass) bool { return check(c.Status) })
 }
 
 func TestLifeOfAClass(t *testing.T) {
@@ -128,14 +115,5 @@ func (w *world) useAndDelete(class *v1alpha2.VirtualMachineClass) {
 	if err := w.Client.Delete(w.t.Context(), machine); err != nil {
 		w.t.Fatal(err)
 	}
-	controllertest.Eventually(w.t, func() error {
-		err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(class), class)
-		if err == nil {
-			return errors.New("the class is still there")
-		}
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return err
-	})
+	controllertest.WaitGone(w.t, w.Client, class)
 }
