@@ -1,7 +1,8 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dvcrsecrets keeps the key pair that signs access to the module's registry, and the registry's HTTP secret.
+// Package dvcrsecrets keeps the key pair that signs access to the module's registry, the token with which nodes read
+// images from it, and the registry's HTTP secret.
 package dvcrsecrets
 
 import (
@@ -20,17 +21,19 @@ import (
 
 const snapshot = "secrets"
 
-// Config subscribes to the Secret in which Helm keeps what was made here.
+// Config subscribes to the Secret in which Helm keeps what was made here. Every night it looks whether the nodes' token
+// ends soon: nothing else may happen in the module for months.
 var Config = &pkg.HookConfig{
 	Queue:        settings.Queue,
 	OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderDerived},
+	Schedule:     []pkg.ScheduleConfig{{Name: "renewal", Crontab: "17 4 * * *"}},
 	Kubernetes: []pkg.KubernetesConfig{{
 		Name:                         snapshot,
 		APIVersion:                   "v1",
 		Kind:                         "Secret",
 		NamespaceSelector:            settings.InNamespace(),
 		NameSelector:                 settings.Named("dvcr-secrets"),
-		JqFilter:                     `{"privateKey": .data.tokenPrivateKey, "httpSecret": .data.httpSecret}`,
+		JqFilter:                     `{"privateKey": .data.tokenPrivateKey, "httpSecret": .data.httpSecret, "pullToken": .data.pullToken}`,
 		ExecuteHookOnEvents:          settings.No(),
 		ExecuteHookOnSynchronization: settings.No(),
 	}},
@@ -43,6 +46,7 @@ var _ = registry.RegisterFunc(Config, Handle)
 type material struct {
 	PrivateKey []byte `json:"privateKey"`
 	HTTPSecret []byte `json:"httpSecret"`
+	PullToken  []byte `json:"pullToken"`
 }
 
 // Handle puts the stored secrets into the values and makes those that are missing or broken.
@@ -55,14 +59,24 @@ func Handle(_ context.Context, input *pkg.HookInput) error {
 	known := slices.Concat(stored, []material{{
 		PrivateKey: []byte(input.Values.Get(settings.DVCRTokenPrivateKey).String()),
 		HTTPSecret: []byte(input.Values.Get(settings.DVCRHTTPSecret).String()),
+		PullToken:  []byte(input.Values.Get(settings.DVCRPullToken).String()),
 	}})
 
-	pair, err := keyPair(known)
+	key, err := tokenKey(known)
+	if err != nil {
+		return err
+	}
+	pair, err := encode(key)
+	if err != nil {
+		return err
+	}
+	pull, err := pullToken(known, key, input.DC.GetClock().Now())
 	if err != nil {
 		return err
 	}
 	input.Values.Set(settings.DVCRTokenPrivateKey, pair.private)
 	input.Values.Set(settings.DVCRTokenPublicKey, pair.public)
+	input.Values.Set(settings.DVCRPullToken, pull)
 	input.Values.Set(settings.DVCRHTTPSecret, httpSecret(known))
 	return nil
 }

@@ -17,18 +17,18 @@ type pair struct {
 	private, public string
 }
 
-// keyPair returns the first usable pair of those known, else a new one.
-func keyPair(known []material) (pair, error) {
+// tokenKey returns the first usable key of those known, else a new one.
+func tokenKey(known []material) (*ecdsa.PrivateKey, error) {
 	for _, candidate := range known {
 		if key, ok := parse(candidate.PrivateKey); ok {
-			return encode(key)
+			return key, nil
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return pair{}, fmt.Errorf("create the key of the registry's tokens: %w", err)
+		return nil, fmt.Errorf("create the key of the registry's tokens: %w", err)
 	}
-	return encode(key)
+	return key, nil
 }
 
 // parse accepts only what the registry accepts: tokens are signed with ES256.

@@ -33,6 +33,11 @@ const (
 	DVCRTokenPublicKey  = "virtualization.internal.dvcr.tokenPublicKey"
 	// DVCRHTTPSecret protects the state of unfinished uploads.
 	DVCRHTTPSecret = "virtualization.internal.dvcr.httpSecret"
+	// DVCRPullToken is the nodes' token: it opens every image of the registry for reading, and nothing for writing.
+	DVCRPullToken = "virtualization.internal.dvcr.pullToken"
+	// AllowedNetworks is the administrator's setting, RefusedNetworks what follows from it.
+	AllowedNetworks = "virtualization.imageSources.allowedNetworks"
+	RefusedNetworks = "virtualization.internal.imageSources.refusedNetworks"
 	// DefaultClassCreated says that the default machine class was made once.
 	DefaultClassCreated = "virtualization.internal.moduleState.defaultClassCreated"
 )

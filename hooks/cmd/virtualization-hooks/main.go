@@ -7,10 +7,12 @@ package main
 import (
 	"github.com/deckhouse/module-sdk/pkg/app"
 
+	_ "github.com/deckhouse/virtualization/hooks/customcertificate"
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"
 	_ "github.com/deckhouse/virtualization/hooks/dvcraddress"
 	_ "github.com/deckhouse/virtualization/hooks/dvcrsecrets"
 	_ "github.com/deckhouse/virtualization/hooks/moduleca"
+	_ "github.com/deckhouse/virtualization/hooks/sourcenetworks"
 	_ "github.com/deckhouse/virtualization/hooks/tlsapi"
 	_ "github.com/deckhouse/virtualization/hooks/tlscontroller"
 	_ "github.com/deckhouse/virtualization/hooks/tlsdvcr"
