@@ -78,3 +78,36 @@ data:
 {{- define "virtualization.dvcr_address" -}}
 dvcr.{{ include "virtualization.namespace" . }}.svc
 {{- end -}}
+
+{{- /* virtualization.upload_host is the name under which images are uploaded from outside; nothing where the platform has no public domain. */ -}}
+{{- define "virtualization.upload_host" -}}
+{{- if dig "modules" "publicDomainTemplate" "" .Values.global -}}
+{{- include "helm_lib_module_public_domain" (list . .Chart.Name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* virtualization.storage_class_args prints what the settings say about the classes of a kind: disk or image. */ -}}
+{{- define "virtualization.storage_class_args" -}}
+{{- $settings := index . 0 | default dict -}}
+{{- $kind := index . 1 -}}
+{{- with $settings.defaultStorageClassName }}
+- --default-{{ $kind }}-storage-class={{ . }}
+{{- end }}
+{{- with dig "allowedStorageClassSelector" "matchNames" list $settings }}
+- --allowed-{{ $kind }}-storage-classes={{ join "," . }}
+{{- end }}
+{{- end -}}
+
+{{- /* virtualization.upload_args prints how uploads come from outside. */ -}}
+{{- define "virtualization.upload_args" -}}
+{{- with include "virtualization.upload_host" . }}
+- --upload-ingress-host={{ . }}
+- --upload-ingress-scheme={{ include "helm_lib_module_uri_scheme" $ }}
+{{- with include "helm_lib_module_ingress_class" $ }}
+- --upload-ingress-class={{ . }}
+{{- end }}
+{{- if include "helm_lib_module_https_ingress_tls_enabled" $ }}
+- --upload-ingress-tls-secret={{ include "helm_lib_module_https_secret_name" (list $ "upload-tls") }}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -57,15 +57,23 @@ func TestArguments(t *testing.T) {
 				"--metrics-address=127.0.0.1:8080",
 				"--log-level=info",
 				"--log-format=text",
+				"--refuse-networks=127.0.0.0/8,10.222.0.0/16",
 			},
-			unwanted: []string{"--default-disk-storage-class", "--allowed-disk-storage-classes"},
+			unwanted: []string{
+				"--default-disk-storage-class", "--allowed-disk-storage-classes",
+				"--default-image-storage-class", "--allowed-image-storage-classes",
+			},
 		},
 		{
 			c: "storage classes", workload: "virtualization-controller",
-			want: []string{"--default-disk-storage-class=fast", "--allowed-disk-storage-classes=fast,slow"},
+			want: []string{
+				"--default-disk-storage-class=fast", "--allowed-disk-storage-classes=fast,slow",
+				"--default-image-storage-class=cold", "--allowed-image-storage-classes=cold,slow",
+			},
 		},
 		{c: "least settings", workload: "vm-router", want: []string{"--virtual-machine-cidrs=10.66.10.0/24,10.66.20.0/24", "--health-address=127.0.0.1:4205"}},
-		{c: "least settings", workload: "dvcr", want: []string{"--address=:5000", "--root=/var/lib/registry"}},
+		{c: "least settings", workload: "dvcr", want: []string{"--address=:5000", "--root=/var/lib/registry", "--gc-schedule=0 * * * *"}},
+		{c: "registry tuned", workload: "dvcr", want: []string{"--gc-schedule=30 3 * * *"}},
 		{c: "least settings", workload: "virtualization-api", want: []string{"--secure-port=8443"}},
 		{c: "logs for machines", workload: "virtualization-controller", want: []string{"--log-level=debug", "--log-format=json"}},
 		{c: "logs for machines", workload: "virtualization-api", want: []string{"--log-level=debug", "--log-format=json"}},
@@ -256,7 +264,7 @@ func TestSecretsHoldWhatTheHooksGave(t *testing.T) {
 		"virtualization-controller-tls": {"ca.crt": caText, "tls.crt": "Q0VSVElGSUNBVEUgUEVNCg==", "tls.key": "S0VZIFBFTQo="},
 		"virtualization-api-tls":        {"ca.crt": caText, "tls.crt": "Q0VSVElGSUNBVEUgUEVNCg==", "tls.key": "S0VZIFBFTQo="},
 		"dvcr-tls":                      {"ca.crt": caText, "tls.crt": "Q0VSVElGSUNBVEUgUEVNCg==", "tls.key": "S0VZIFBFTQo="},
-		"dvcr-secrets":                  {"tokenPrivateKey": "UFJJVkFURSBQRU0K", "tokenPublicKey": "UFVCTElDIFBFTQo=", "httpSecret": "aHVudGVyMg=="},
+		"dvcr-secrets":                  {"tokenPrivateKey": "UFJJVkFURSBQRU0K", "tokenPublicKey": "UFVCTElDIFBFTQo=", "httpSecret": "aHVudGVyMg==", "pullToken": "UFVMTC5UTy5LRU4="},
 	}
 	objects := render(t, Case{})
 	for name, want := range tests {

@@ -14,7 +14,7 @@ import (
 var matrix = map[string]Case{
 	"least settings": {},
 	"first run": {Internal: map[string]any{
-		"dvcr": map[string]any{"tokenPrivateKey": "PRIVATE PEM\n", "tokenPublicKey": "PUBLIC PEM\n", "httpSecret": "hunter2"},
+		"dvcr": map[string]any{"tokenPrivateKey": "PRIVATE PEM\n", "tokenPublicKey": "PUBLIC PEM\n", "httpSecret": "hunter2", "pullToken": "PULL.TO.KEN"},
 	}},
 	"high availability by setting": {Settings: map[string]any{"highAvailability": true}},
 	"high availability by three control planes": {Global: map[string]any{"discovery": map[string]any{
@@ -31,7 +31,30 @@ var matrix = map[string]Case{
 			"defaultStorageClassName":     "fast",
 			"allowedStorageClassSelector": map[string]any{"matchNames": []any{"fast", "slow"}},
 		},
+		"virtualImages": map[string]any{
+			"defaultStorageClassName":     "cold",
+			"allowedStorageClassSelector": map[string]any{"matchNames": []any{"cold", "slow"}},
+		},
 	}},
+	"registry tuned": {Settings: map[string]any{"dvcr": map[string]any{
+		"storage": map[string]any{
+			"type":                  "PersistentVolumeClaim",
+			"persistentVolumeClaim": map[string]any{"size": "10Gi"},
+		},
+		"gc": map[string]any{"schedule": "30 3 * * *"},
+	}}},
+	"certificate of the administrator": {
+		Settings: map[string]any{
+			"https":        map[string]any{"mode": "CustomCertificate", "customCertificate": map[string]any{"secretName": "uploads-tls"}},
+			"ingressClass": "public",
+		},
+		Internal: map[string]any{"customCertificateData": map[string]any{"ca.crt": "CA", "tls.crt": "CRT", "tls.key": "KEY"}},
+	},
+	"TLS ends before the cluster": {Settings: map[string]any{"https": map[string]any{"mode": "OnlyInURI"}}},
+	"no TLS":                      {Settings: map[string]any{"https": map[string]any{"mode": "Disabled"}}},
+	"no public domain": {Global: map[string]any{"modules": map[string]any{
+		"https": map[string]any{"mode": "CustomCertificate", "customCertificate": map[string]any{"secretName": "none"}},
+	}}},
 	"nodes for the system": {Global: map[string]any{"discovery": map[string]any{
 		"clusterMasterCount": 1, "clusterDomain": "example.internal",
 		"d8SpecificNodeCountByRole": map[string]any{"system": 2},

@@ -17,7 +17,8 @@ import (
 
 // kindsOfOthers are no part of Kubernetes itself.
 var kindsOfOthers = map[string]bool{
-	"KubeVirt": true, "CDI": true, "APIService": true, "VerticalPodAutoscaler": true,
+	"KubeVirt": true, "CDI": true, "APIService": true, "VerticalPodAutoscaler": true, "NodeGroupConfiguration": true,
+	"Certificate": true, "PrometheusRule": true,
 }
 
 func TestObjectsAreWellFormed(t *testing.T) {
@@ -126,6 +127,17 @@ func TestMissingValuesAreNamed(t *testing.T) {
 		{name: "authority", c: Case{Internal: map[string]any{"rootCA": nil}}, want: "the hook moduleca did not run"},
 		{name: "certificate of the controller", c: Case{Internal: map[string]any{"controller": map[string]any{}}}, want: "the hook tlscontroller did not run"},
 		{name: "certificate of the API", c: Case{Internal: map[string]any{"apiserver": map[string]any{}}}, want: "the hook tlsapi did not run"},
+		{name: "networks", c: Case{Internal: map[string]any{"imageSources": map[string]any{}}}, want: "the hook sourcenetworks did not run"},
+		{
+			name: "certificate of the administrator",
+			c:    Case{Settings: map[string]any{"https": map[string]any{"mode": "CustomCertificate"}}},
+			want: "holds no Secret of the name in https.customCertificate.secretName",
+		},
+		{
+			name: "public domain",
+			c:    Case{Global: map[string]any{"modules": map[string]any{"publicDomainTemplate": "example.com"}}},
+			want: `publicDomainTemplate is "example.com"`,
+		},
 		{
 			name: "digest",
 			c:    Case{Global: map[string]any{"modulesImages": map[string]any{"registry": map[string]any{"base": "x"}, "digests": map[string]any{}}}},

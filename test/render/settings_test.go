@@ -5,6 +5,7 @@ package render
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,6 +17,11 @@ const required = `
 virtualMachineCIDRs: [10.66.10.0/24]
 dvcr: {storage: {type: PersistentVolumeClaim, persistentVolumeClaim: {size: 60G}}}
 `
+
+// collected are settings with a schedule of the registry's garbage collection.
+func collected(schedule string) string {
+	return fmt.Sprintf("dvcr: {storage: {persistentVolumeClaim: {size: 1G}}, gc: {schedule: %q}}", schedule)
+}
 
 func TestSettingsThatAreRight(t *testing.T) {
 	tests := map[string]string{
@@ -32,6 +38,11 @@ func TestSettingsThatAreRight(t *testing.T) {
 		"TLS ends before the cluster": "https: {mode: OnlyInURI}",
 		"logs":                        "{logLevel: debug, logFormat: json}",
 		"emulation":                   "softwareEmulation: true",
+		"networks of both versions":   `imageSources: {allowedNetworks: [10.0.0.0/8, 192.0.2.1/32, "fd00::/8", "::1/128", "2001:db8:1:2:3:4:5:6/128"]}`,
+		"nothing allowed":             "imageSources: {allowedNetworks: []}",
+		"collection each night":       collected("0 3 * * *"),
+		"collection by steps":         collected("*/30 */2 */3 */4 */5"),
+		"collection by lists":         collected("0,15,59 0,12,23 1,15,31 1,6,12 0,6"),
 	}
 	schema := settingsSchema(t)
 	for name, settings := range tests {
@@ -70,6 +81,19 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		{"mode of https", "https: {mode: Enabled}", "https.mode in body should be one of [Disabled CertManager CustomCertificate OnlyInURI]"},
 		{"log level", "logLevel: trace", "logLevel in body should be one of [debug info warn error]"},
 		{"log format", "logFormat: xml", "logFormat in body should be one of [text json]"},
+		{"network without a length", "imageSources: {allowedNetworks: [10.0.0.1]}", "imageSources.allowedNetworks[0] in body should match"},
+		{"network given by name", "imageSources: {allowedNetworks: [mirror.example.com]}", "imageSources.allowedNetworks[0] in body should match"},
+		{"length beyond version 6", "imageSources: {allowedNetworks: ['fd00::/129']}", "imageSources.allowedNetworks[0] in body should match"},
+		{"network given twice", "imageSources: {allowedNetworks: [10.0.0.0/8, 10.0.0.0/8]}", "imageSources.allowedNetworks in body shouldn't contain duplicates"},
+		{"schedule by name", collected("@hourly"), "dvcr.gc.schedule in body should match"},
+		{"schedule of four fields", collected("0 * * *"), "dvcr.gc.schedule in body should match"},
+		{"schedule of six fields", collected("0 0 * * * *"), "dvcr.gc.schedule in body should match"},
+		{"minute that can't be", collected("60 * * * *"), "dvcr.gc.schedule in body should match"},
+		{"hour that can't be", collected("0 24 * * *"), "dvcr.gc.schedule in body should match"},
+		{"day that can't be", collected("0 0 0 * *"), "dvcr.gc.schedule in body should match"},
+		{"month that can't be", collected("0 0 1 13 *"), "dvcr.gc.schedule in body should match"},
+		{"day of the week that can't be", collected("0 0 * * 7"), "dvcr.gc.schedule in body should match"},
+		{"step of nothing", collected("*/0 * * * *"), "dvcr.gc.schedule in body should match"},
 		{"emulation", "softwareEmulation: 'yes'", "softwareEmulation in body must be of type boolean"},
 	}
 	schema := settingsSchema(t)

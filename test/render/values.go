@@ -26,10 +26,13 @@ type Case struct {
 func (c Case) Values() map[string]any {
 	module := map[string]any{
 		"virtualMachineCIDRs": []any{"10.66.10.0/24", "10.66.20.0/24"},
-		"dvcr": map[string]any{"storage": map[string]any{
-			"type":                  "PersistentVolumeClaim",
-			"persistentVolumeClaim": map[string]any{"size": "10Gi"},
-		}},
+		"dvcr": map[string]any{
+			"storage": map[string]any{
+				"type":                  "PersistentVolumeClaim",
+				"persistentVolumeClaim": map[string]any{"size": "10Gi"},
+			},
+			"gc": map[string]any{"schedule": "0 * * * *"},
+		},
 		"logLevel":          "info",
 		"logFormat":         "text",
 		"softwareEmulation": false,
@@ -52,9 +55,14 @@ func globalValues() map[string]any {
 		digests[name] = digest(i)
 	}
 	return map[string]any{
-		"enabledModules":        []any{"cni-cilium", "vertical-pod-autoscaler", "virtualization"},
+		"enabledModules":        []any{"cni-cilium", "node-manager", "operator-prometheus-crd", "vertical-pod-autoscaler", "virtualization"},
 		"clusterIsBootstrapped": true,
-		"modules":               map[string]any{"https": map[string]any{"mode": "CertManager"}, "placement": map[string]any{}},
+		"modules": map[string]any{
+			"https":                map[string]any{"mode": "CertManager", "certManager": map[string]any{"clusterIssuerName": "letsencrypt"}},
+			"publicDomainTemplate": "%s.example.com",
+			"ingressClass":         "nginx",
+			"placement":            map[string]any{},
+		},
 		"modulesImages": map[string]any{
 			"registry": map[string]any{"base": "registry.example.com/deckhouse", "dockercfg": ""},
 			"digests":  map[string]any{"virtualization": digests},
@@ -79,8 +87,10 @@ func internalValues() map[string]any {
 			"tokenPrivateKey": "PRIVATE PEM\n",
 			"tokenPublicKey":  "PUBLIC PEM\n",
 			"httpSecret":      "hunter2",
+			"pullToken":       "PULL.TO.KEN",
 		},
-		"moduleState": map[string]any{"defaultClassCreated": true},
+		"imageSources": map[string]any{"refusedNetworks": []any{"127.0.0.0/8", "10.222.0.0/16"}},
+		"moduleState":  map[string]any{"defaultClassCreated": true},
 	}
 }
 
