@@ -9,25 +9,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/deckhouse/virtualization/internal/logging"
+	"github.com/deckhouse/virtualization/internal/program"
 )
 
 // options are the flags; the chart in templates/virtualization-controller sets
 // them.
 type options struct {
-	log logging.Options
+	addresses program.Addresses
 
 	namespace      string
 	leaderElect    bool
 	webhookAddress string
-	healthAddress  string
-	metricsAddress string
 	tlsDir         string
 	caFile         string
 
@@ -41,34 +40,21 @@ type options struct {
 	allowedDiskClasses []string
 }
 
-func main() {
-	if err := newCommand().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "virtualization-controller:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
-	var o options
-	command := &cobra.Command{
-		Use:           "virtualization-controller",
-		Short:         "Run the controllers of the module",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE:          func(*cobra.Command, []string) error { return run(ctrl.SetupSignalHandler(), o) },
-	}
+	o := options{addresses: program.Addresses{Health: ":8083", Metrics: ":8080"}}
+	command := program.Logged("virtualization-controller", "Run the controllers of the module",
+		func(ctx context.Context, logger *slog.Logger) error { return run(ctx, o, logger) })
 	o.addFlags(command.Flags())
 	return command
 }
 
 func (o *options) addFlags(flags *pflag.FlagSet) {
-	o.log.AddFlags(flags)
+	o.addresses.AddFlags(flags)
 	flags.StringVar(&o.namespace, "namespace", "d8-virtualization", "namespace of the module's own workloads")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas reconcile")
 	flags.StringVar(&o.webhookAddress, "webhook-address", ":9443", "HTTPS address of webhooks and importers' reports")
-	flags.StringVar(&o.healthAddress, "health-address", ":8083", "address of /healthz and /readyz")
-	flags.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address of /metrics")
 	flags.StringVar(&o.tlsDir, "tls-dir", "/etc/virtualization-controller/tls", "folder with tls.crt and tls.key of the HTTPS address")
 	flags.StringVar(&o.caFile, "ca-file", "/etc/virtualization-ca/ca.crt", "PEM file of the module's certificate authority")
 	flags.StringVar(&o.dvcrAddress, "dvcr-address", "dvcr.d8-virtualization.svc", "host of the image registry")
@@ -93,11 +79,7 @@ func (o *options) validate() error {
 	return errors.Join(missing...)
 }
 
-func run(ctx context.Context, o options) error {
-	logger, err := o.log.Logger(os.Stderr)
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context, o options, logger *slog.Logger) error {
 	ctrl.SetLogger(logging.Logr(logger))
 	if err := o.validate(); err != nil {
 		return err

@@ -62,8 +62,8 @@ func newManager(o options) (ctrl.Manager, error) {
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       o.namespace,
 		LeaderElectionReleaseOnCancel: true,
-		HealthProbeBindAddress:        o.healthAddress,
-		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.addresses.Health,
+		Metrics:                       metricsserver.Options{BindAddress: o.addresses.Metrics},
 		WebhookServer: webhook.NewServer(webhook.Options{
 			Host: host, Port: port, CertDir: o.tlsDir,
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }},

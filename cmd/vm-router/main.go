@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -21,46 +22,27 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/logging"
+	"github.com/deckhouse/virtualization/internal/program"
 	"github.com/deckhouse/virtualization/internal/router"
 )
 
 type options struct {
-	log            logging.Options
-	ranges         []string
-	healthAddress  string
-	metricsAddress string
+	ranges    []string
+	addresses program.Addresses
 }
 
-func main() {
-	if err := newCommand().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "vm-router:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
-	var o options
-	command := &cobra.Command{
-		Use:           "vm-router",
-		Short:         "Keep the routes to machines on this node",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE:          func(*cobra.Command, []string) error { return run(ctrl.SetupSignalHandler(), o) },
-	}
-	flags := command.Flags()
-	o.log.AddFlags(flags)
-	flags.StringSliceVar(&o.ranges, "virtual-machine-cidrs", nil, "address ranges of machines, for example 10.66.10.0/24")
-	flags.StringVar(&o.healthAddress, "health-address", "127.0.0.1:4205", "address of /healthz and /readyz")
-	flags.StringVar(&o.metricsAddress, "metrics-address", "127.0.0.1:4206", "address of /metrics")
+	o := options{addresses: program.Addresses{Health: "127.0.0.1:4205", Metrics: "127.0.0.1:4206"}}
+	command := program.Logged("vm-router", "Keep the routes to machines on this node",
+		func(ctx context.Context, logger *slog.Logger) error { return run(ctx, o, logger) })
+	o.addresses.AddFlags(command.Flags())
+	command.Flags().StringSliceVar(&o.ranges, "virtual-machine-cidrs", nil, "address ranges of machines, for example 10.66.10.0/24")
 	return command
 }
 
-func run(ctx context.Context, o options) error {
-	logger, err := o.log.Logger(os.Stderr)
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context, o options, logger *slog.Logger) error {
 	ctrl.SetLogger(logging.Logr(logger))
 	ranges, err := router.ParseRanges(o.ranges)
 	if err != nil {
@@ -98,8 +80,8 @@ func newManager(o options) (ctrl.Manager, error) {
 		}
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, HealthProbeBindAddress: o.healthAddress,
-		Metrics: metricsserver.Options{BindAddress: o.metricsAddress},
+		Scheme: scheme, HealthProbeBindAddress: o.addresses.Health,
+		Metrics: metricsserver.Options{BindAddress: o.addresses.Metrics},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the manager: %w", err)
