@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/server"
 	"github.com/deckhouse/virtualization/internal/logging"
 )
@@ -55,6 +56,8 @@ func newCommand() *cobra.Command {
 	flags.StringVar(&config.TLSKeyFile, "tls-private-key-file", "", "PEM file of the serving certificate's key")
 	flags.StringVar(&config.TokenPublicKeyFile, "token-public-key-file", "/etc/dvcr/tokenPublicKey", "PEM file of the key that verifies tokens")
 	flags.StringVar(&config.HTTPSecretFile, "http-secret-file", "/etc/dvcr/httpSecret", "file of the secret that signs the state of uploads")
+	flags.StringVar(&config.GCSchedule, "gc-schedule", "0 * * * *", "cron expression for the removal of unused images; if empty, they are removed only after a deletion")
+	flags.DurationVar(&config.GCGrace, "gc-grace-period", gc.DefaultGrace, "how long a blob is kept for a push that has not published its image yet")
 	flags.StringVar(&config.HealthAddress, "health-address", ":8083", "address of /healthz and /readyz")
 	flags.StringVar(&config.MetricsAddress, "metrics-address", "127.0.0.1:5001", "address of /metrics")
 	return command

@@ -17,6 +17,8 @@ func TestFlags(t *testing.T) {
 		"root":                  "/var/lib/registry",
 		"token-public-key-file": "/etc/dvcr/tokenPublicKey",
 		"http-secret-file":      "/etc/dvcr/httpSecret",
+		"gc-schedule":           "0 * * * *",
+		"gc-grace-period":       "1h0m0s",
 		"health-address":        ":8083",
 		"metrics-address":       "127.0.0.1:5001",
 		"log-level":             "info",
@@ -34,6 +36,7 @@ func TestBadCommandLines(t *testing.T) {
 		"unknown command": {"serve"},
 		"--log-level":     {"--log-level=loud"},
 		"public-key-file": {missing},
+		"--gc-schedule":   {"--gc-schedule=often"},
 	} {
 		command := newCommand()
 		command.SetArgs(args)

@@ -29,6 +29,9 @@ const (
 	newUID = "5c1b8a7e-1f0e-4f5e-8d8e-6f2f8b1c9d22"
 )
 
+// blankDisk is the shortest image that the registry lets in.
+var blankDisk = strings.Repeat("\x00", 512)
+
 func newClient(t *testing.T, registry *dvcrtest.Registry) *dvcr.Client {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.crt")
@@ -95,7 +98,7 @@ func TestHeadAndDelete(t *testing.T) {
 	if err := client.Delete(ctx, reference); err != nil {
 		t.Fatalf("delete of nothing: %v", err)
 	}
-	published := pushImage(t, registry, reference, "content", uid)
+	published := pushImage(t, registry, reference, blankDisk, uid)
 	if digest, err := client.Head(ctx, reference); err != nil || digest != published {
 		t.Fatalf("head: %s, %v, published %s", digest, err, published)
 	}
@@ -117,8 +120,8 @@ func TestDeleteSparesTheSuccessor(t *testing.T) {
 	client := newClient(t, registry)
 	before := dvcr.Reference(registry.Address, "VirtualImage", "team", "debian", uid)
 	after := dvcr.Reference(registry.Address, "VirtualImage", "team", "debian", newUID)
-	pushImage(t, registry, before, "content", uid)
-	published := pushImage(t, registry, after, "content", newUID)
+	pushImage(t, registry, before, blankDisk, uid)
+	published := pushImage(t, registry, after, blankDisk, newUID)
 	if err := client.Delete(ctx, before); err != nil {
 		t.Fatal(err)
 	}

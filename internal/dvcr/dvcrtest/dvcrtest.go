@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/server"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
@@ -42,6 +45,11 @@ type Registry struct {
 	Issuer *token.Issuer
 	// Verifier accepts what Issuer signs.
 	Verifier *token.Verifier
+	// Collector removes what is unused; it runs only when a test says so.
+	Collector *gc.Collector
+	// Clock is what the collector goes by. It stands still; the registry has been
+	// up for longer than the grace period.
+	Clock *clocktesting.FakeClock
 	// Server can be closed to make the registry unreachable.
 	Server *httptest.Server
 }
@@ -53,7 +61,16 @@ func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry 
 	issuer, verifier := Keys(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	root := t.TempDir()
-	handler, err := server.NewHandler(ctx, server.Options{Root: root, Verifier: verifier, HTTPSecret: "test"})
+	now := clocktesting.NewFakeClock(time.Now().Add(-2 * gc.DefaultGrace))
+	guard := gc.NewGuard(now, gc.DefaultGrace)
+	now.SetTime(time.Now())
+	driver, err := server.NewDriver(ctx, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collector := gc.New(gc.Options{Driver: driver, Guard: guard, Clock: now, Logger: slog.New(slog.DiscardHandler)})
+	handler, err := server.NewHandler(ctx, server.Options{
+		Root: root, Verifier: verifier, HTTPSecret: "test", Guard: guard, Deleted: collector.Trigger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +83,14 @@ func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry 
 		cancel()
 	})
 	return &Registry{
-		Address:  strings.TrimPrefix(running.URL, "https://"),
-		Root:     root,
-		CA:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: running.Certificate().Raw}),
-		Issuer:   issuer,
-		Verifier: verifier,
-		Server:   running,
+		Address:   strings.TrimPrefix(running.URL, "https://"),
+		Root:      root,
+		CA:        pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: running.Certificate().Raw}),
+		Issuer:    issuer,
+		Verifier:  verifier,
+		Collector: collector,
+		Clock:     now,
+		Server:    running,
 	}
 }
 

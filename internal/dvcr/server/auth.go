@@ -12,6 +12,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/auth"
 	"github.com/gorilla/mux"
 
+	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -48,23 +49,54 @@ func (c *accessController) Authorized(r *http.Request, wanted ...auth.Access) (*
 	}
 	resources := make([]auth.Resource, 0, len(wanted))
 	for _, access := range wanted {
-		if !claims.Allows(access.Type, access.Name, neededAction(r, access.Action)) {
+		if !allows(claims, r, access) {
 			return nil, challenge{auth.ErrAuthenticationFailure}
 		}
 		resources = append(resources, access.Resource)
 	}
+	identify(r, claims, resources)
 	return &auth.Grant{User: auth.UserInfo{Name: claims.Subject}, Resources: resources}, nil
+}
+
+// allows tells whether the token permits what the request needs.
+func allows(claims *token.Claims, r *http.Request, access auth.Access) bool {
+	if claims.Allows(access.Type, access.Name, neededAction(r, access.Action)) {
+		return true
+	}
+	// An upload's status is read with GET, but is a matter of pushing.
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	return reads && !isUpload(r) && claims.AllowsEverywhere(access.Type, access.Action)
+}
+
+// identify tells the garbage collection who relies on what the request looks at.
+// Whoever cannot push does not: a node that pulls, a look whether an image is there.
+func identify(r *http.Request, claims *token.Claims, resources []auth.Resource) {
+	var names []string
+	pushes := false
+	for _, resource := range resources {
+		names = append(names, resource.Name)
+		pushes = pushes || claims.Allows(resource.Type, resource.Name, token.ActionPush)
+	}
+	if !pushes {
+		gc.OnlyReads(r.Context())
+		return
+	}
+	gc.Identify(r.Context(), claims.Subject, names...)
 }
 
 // neededAction maps the action that distribution derives from the method.
 // Cancelling one's own upload is a part of pushing, although its method is
 // DELETE: an importer that gives up must be able to free the space at once.
 func neededAction(r *http.Request, action string) string {
-	route := mux.CurrentRoute(r)
-	if action == token.ActionDelete && route != nil && route.GetName() == v2.RouteNameBlobUploadChunk {
+	if action == token.ActionDelete && isUpload(r) {
 		return token.ActionPush
 	}
 	return action
+}
+
+func isUpload(r *http.Request) bool {
+	route := mux.CurrentRoute(r)
+	return route != nil && route.GetName() == v2.RouteNameBlobUploadChunk
 }
 
 // authenticate finds the request's token: the password of Basic credentials

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
+	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -104,7 +105,7 @@ func tightRegistry(t *testing.T) (handler http.Handler, credentials string) {
 	}
 	verifier, credentials := keys(t)
 	root := t.TempDir()
-	config := distributionConfig(Options{Root: root, Verifier: verifier, HTTPSecret: "s"})
+	config := distributionConfig(Options{Root: root, Verifier: verifier, HTTPSecret: "s", Guard: gc.NewGuard(clock.RealClock{}, time.Hour)})
 	config.Middleware["storage"] = append([]configuration.Middleware{{Name: name}}, config.Middleware["storage"]...)
 	app := handlers.NewApp(context.Background(), config)
 	return reportFullStorage(app, root, verifier), credentials

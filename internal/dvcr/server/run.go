@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
+	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -36,6 +37,11 @@ type Config struct {
 	TLSKeyFile         string
 	TokenPublicKeyFile string
 	HTTPSecretFile     string
+	// GCSchedule is when unused images are collected, as a cron expression. Empty
+	// leaves it to deletions. GCGrace is how long a push may take from its last
+	// blob to its manifest.
+	GCSchedule string
+	GCGrace    time.Duration
 	// HealthAddress serves /healthz and /readyz, MetricsAddress /metrics; both
 	// over plain HTTP, and not at all when empty.
 	HealthAddress  string
@@ -44,7 +50,11 @@ type Config struct {
 
 // Run serves the registry until the context ends.
 func Run(ctx context.Context, config Config, logger *slog.Logger) error {
-	handler, err := newHandler(ctx, config)
+	schedule, err := gc.ParseSchedule(config.GCSchedule)
+	if err != nil {
+		return fmt.Errorf("--gc-schedule: %w", err)
+	}
+	handler, collector, err := newHandler(ctx, config, logger)
 	if err != nil {
 		return err
 	}
@@ -52,12 +62,12 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("load the serving certificate %s: %w", config.TLSCertFile, err)
 	}
-	prometheus.MustRegister(Collectors(config.Root)...)
+	prometheus.MustRegister(append(Collectors(config.Root), gc.Collectors()...)...)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return certificates.Start(ctx) })
 	group.Go(func() error {
-		PurgeIdleUploads(ctx, config.Root, clock.RealClock{}, logger)
+		collector.Run(ctx, schedule)
 		return nil
 	})
 	group.Go(func() error { return serve(ctx, registryServer(config.Address, handler, certificates), logger) })
@@ -70,24 +80,50 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 	return group.Wait()
 }
 
-func newHandler(ctx context.Context, config Config) (http.Handler, error) {
-	key, err := os.ReadFile(config.TokenPublicKeyFile)
+// newHandler makes the registry and what collects its garbage.
+func newHandler(ctx context.Context, config Config, logger *slog.Logger) (http.Handler, *gc.Collector, error) {
+	verifier, err := newVerifier(config.TokenPublicKeyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	secret, err := os.ReadFile(config.HTTPSecretFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read --http-secret-file: %w", err)
+	}
+	secret = bytes.TrimSpace(secret)
+	if len(secret) == 0 {
+		return nil, nil, fmt.Errorf("--http-secret-file %s is empty", config.HTTPSecretFile)
+	}
+	driver, err := NewDriver(ctx, config.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	if config.GCGrace == 0 {
+		config.GCGrace = gc.DefaultGrace
+	}
+	guard := gc.NewGuard(clock.RealClock{}, config.GCGrace)
+	collector := gc.New(gc.Options{Driver: driver, Guard: guard, Clock: clock.RealClock{}, Logger: logger})
+	handler, err := NewHandler(ctx, Options{
+		Root:           config.Root,
+		Verifier:       verifier,
+		HTTPSecret:     string(secret),
+		Guard:          guard,
+		Deleted:        collector.Trigger,
+		RequestMetrics: true,
+	})
+	return handler, collector, err
+}
+
+func newVerifier(file string) (*token.Verifier, error) {
+	key, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read --token-public-key-file: %w", err)
 	}
 	verifier, err := token.NewVerifier(key, clock.RealClock{})
 	if err != nil {
-		return nil, fmt.Errorf("--token-public-key-file %s: %w", config.TokenPublicKeyFile, err)
+		return nil, fmt.Errorf("--token-public-key-file %s: %w", file, err)
 	}
-	secret, err := os.ReadFile(config.HTTPSecretFile)
-	if err != nil {
-		return nil, fmt.Errorf("read --http-secret-file: %w", err)
-	}
-	secret = bytes.TrimSpace(secret)
-	if len(secret) == 0 {
-		return nil, fmt.Errorf("--http-secret-file %s is empty", config.HTTPSecretFile)
-	}
-	return NewHandler(ctx, Options{Root: config.Root, Verifier: verifier, HTTPSecret: string(secret), RequestMetrics: true})
+	return verifier, nil
 }
 
 func registryServer(address string, handler http.Handler, certificates *certwatcher.CertWatcher) *http.Server {

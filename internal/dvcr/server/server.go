@@ -14,9 +14,18 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // the one storage driver in use
+	"k8s.io/utils/clock"
 
+	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
+)
+
+const (
+	storageDriver = "filesystem"
+	rootParameter = "rootdirectory"
 )
 
 // Options of the registry.
@@ -28,6 +37,11 @@ type Options struct {
 	// HTTPSecret signs the state of uploads that clients carry from request to
 	// request; it has to survive a restart for uploads to survive it.
 	HTTPSecret string
+	// Guard keeps what clients rely on from being collected as garbage. Without
+	// one nothing may be collected.
+	Guard *gc.Guard
+	// Deleted is called after a manifest was deleted; it may be nil.
+	Deleted func()
 	// RequestMetrics adds distribution's metrics of requests to the default
 	// Prometheus registry, which is possible once in a process.
 	RequestMetrics bool
@@ -44,6 +58,12 @@ func NewHandler(ctx context.Context, options Options) (handler http.Handler, err
 	case options.HTTPSecret == "":
 		return nil, errors.New("the registry needs an HTTP secret")
 	}
+	if options.Guard == nil {
+		options.Guard = gc.NewGuard(clock.RealClock{}, gc.DefaultGrace)
+	}
+	if options.Deleted == nil {
+		options.Deleted = func() {}
+	}
 	// Distribution reports a bad configuration by panicking.
 	defer func() {
 		if problem := recover(); problem != nil {
@@ -52,26 +72,36 @@ func NewHandler(ctx context.Context, options Options) (handler http.Handler, err
 	}()
 	app := handlers.NewApp(ctx, distributionConfig(options))
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", reportFullStorage(app, options.Root, options.Verifier))
+	mux.Handle("/v2/", reportFullStorage(guardRequests(app, options.Guard, options.Deleted), options.Root, options.Verifier))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux, nil
+}
+
+// NewDriver reaches the storage below the registry, for garbage collection.
+func NewDriver(ctx context.Context, root string) (storagedriver.StorageDriver, error) {
+	driver, err := factory.Create(ctx, storageDriver, configuration.Parameters{rootParameter: root})
+	if err != nil {
+		return nil, fmt.Errorf("open the storage directory: %w", err)
+	}
+	return driver, nil
 }
 
 func distributionConfig(options Options) *configuration.Configuration {
 	config := &configuration.Configuration{
 		Storage: configuration.Storage{
-			"filesystem": configuration.Parameters{"rootdirectory": options.Root},
-			"delete":     configuration.Parameters{"enabled": true},
-			"redirect":   configuration.Parameters{"disable": true},
+			storageDriver: configuration.Parameters{rootParameter: options.Root},
+			"delete":      configuration.Parameters{"enabled": true},
+			"redirect":    configuration.Parameters{"disable": true},
 			// Distribution purges by the age of an upload, which would cut off a
-			// slow one: PurgeIdleUploads looks at the last byte instead.
+			// slow one: package gc looks at the last byte instead.
 			"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},
 		},
 		Auth: configuration.Auth{
 			accessControllerName: configuration.Parameters{verifierOption: options.Verifier},
 		},
 		Middleware: map[string][]configuration.Middleware{
-			"storage": {{Name: fullStorageMiddleware}},
+			"storage":    {{Name: fullStorageMiddleware}, {Name: guardMiddleware, Options: configuration.Parameters{guardOption: options.Guard}}},
+			"repository": {{Name: inspectMiddleware}},
 		},
 	}
 	config.HTTP.Secret = options.HTTPSecret

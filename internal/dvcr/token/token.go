@@ -52,6 +52,9 @@ func Repository(name string, actions ...string) Access {
 type Claims struct {
 	jwt.RegisteredClaims
 	Access []Access `json:"access,omitempty"`
+	// PullAll gives access to pull from every repository. Nodes have it: which
+	// images their containers need is not known when they get their credential.
+	PullAll bool `json:"pullAll,omitempty"`
 }
 
 // Allows tells whether the token permits the action. Names are compared
@@ -60,6 +63,13 @@ func (c *Claims) Allows(resourceType, name, action string) bool {
 	return slices.ContainsFunc(c.Access, func(a Access) bool {
 		return a.Type == resourceType && a.Name == name && slices.Contains(a.Actions, action)
 	})
+}
+
+// AllowsEverywhere tells whether the token permits the action on every resource
+// of the type, which is possible for pulling only. It is not a part of Allows, so
+// that nobody who asks what a token was issued for takes it for such an order.
+func (c *Claims) AllowsEverywhere(resourceType, action string) bool {
+	return c.PullAll && resourceType == TypeRepository && action == ActionPull
 }
 
 // Issuer signs tokens.
@@ -83,6 +93,15 @@ func NewIssuer(keyPEM []byte, clock clock.PassiveClock) (*Issuer, error) {
 
 // Issue signs a token for subject that is valid for ttl from now.
 func (i *Issuer) Issue(subject string, access []Access, ttl time.Duration) (string, error) {
+	return i.sign(subject, Claims{Access: access}, ttl)
+}
+
+// IssuePullAll signs a token to pull every image.
+func (i *Issuer) IssuePullAll(subject string, ttl time.Duration) (string, error) {
+	return i.sign(subject, Claims{PullAll: true}, ttl)
+}
+
+func (i *Issuer) sign(subject string, claims Claims, ttl time.Duration) (string, error) {
 	switch {
 	case subject == "":
 		return "", errors.New("a token needs a subject")
@@ -90,15 +109,12 @@ func (i *Issuer) Issue(subject string, access []Access, ttl time.Duration) (stri
 		return "", fmt.Errorf("a token needs a positive lifetime, got %s", ttl)
 	}
 	now := i.clock.Now()
-	claims := Claims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer:    IssuerName,
-			Audience:  jwt.ClaimStrings{Audience},
-			Subject:   subject,
-			IssuedAt:  jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
-		},
-		Access: access,
+	claims.RegisteredClaims = jwt.RegisteredClaims{
+		Issuer:    IssuerName,
+		Audience:  jwt.ClaimStrings{Audience},
+		Subject:   subject,
+		IssuedAt:  jwt.NewNumericDate(now),
+		ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
 	}
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodES256, claims).SignedString(i.key)
 	if err != nil {
