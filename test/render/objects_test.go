@@ -65,6 +65,10 @@ func TestObjectsAreOurs(t *testing.T) {
 func TestReleaseFitsIntoASecret(t *testing.T) {
 	loaded := loadChart(t)
 	for _, file := range loaded.Files {
+		// The chart itself reads the rules.
+		if strings.HasPrefix(file.Name, "monitoring/prometheus-rules/") {
+			continue
+		}
 		t.Errorf("%s is no part of the chart: name it in .helmignore", file.Name)
 	}
 	objects := render(t, matrix["high availability by setting"])
