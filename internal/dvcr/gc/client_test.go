@@ -154,7 +154,12 @@ func (c *client) push(repository string, layer []byte, tag string) error {
 
 // pull reads the whole image and compares it.
 func (c *client) pull(repository, tag string, layer []byte) error {
-	want, config := manifestOf(layer, tag)
+	return c.pullOf(repository, tag, layer, tag)
+}
+
+// pullOf is pull of an image whose tag is not its owner.
+func (c *client) pullOf(repository, tag string, layer []byte, owner string) error {
+	want, config := manifestOf(layer, owner)
 	manifest := c.do("GET", "/v2/"+repository+"/manifests/"+tag, nil, "")
 	if err := expect("get a manifest", manifest, 200); err != nil {
 		return err

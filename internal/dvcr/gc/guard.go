@@ -118,8 +118,8 @@ func (g *Guard) leasedLocked(key string) (time.Time, bool) {
 
 // remove calls the function unless a push relies on the key, or has noted it
 // after the count. While it runs whoever wants to rely on the key waits. It
-// returns whether the function was called, and if it was not until when the key
-// is protected.
+// returns whether the function was called, and if it was not until when a lease
+// protects the key.
 func (g *Guard) remove(key string, since uint64, remove func() error) (removed bool, until time.Time, err error) {
 	g.mu.Lock()
 	if until, leased := g.leasedLocked(key); leased {
@@ -128,7 +128,7 @@ func (g *Guard) remove(key string, since uint64, remove func() error) (removed b
 	}
 	if found := g.entries[key]; found != nil && found.noted > since {
 		g.mu.Unlock()
-		return false, g.clock.Now(), nil
+		return false, time.Time{}, nil
 	}
 	return true, time.Time{}, g.removeLocked(key, remove)
 }
