@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strconv"
 	"time"
 
@@ -97,6 +98,27 @@ func (d Disk) layerHead() ([]byte, error) {
 		return nil, fmt.Errorf("lay out a disk of %d bytes: it would begin at byte %d", d.Size, head.Len())
 	}
 	return head.Bytes(), nil
+}
+
+// LocateDisk finds the disk in a layer by the layer's first DiskOffset bytes and
+// its size: where it begins and how long it is.
+func LocateDisk(head []byte, layerSize int64) (offset, size int64, err error) {
+	archive := tar.NewReader(bytes.NewReader(head))
+	for range 2 {
+		header, err := archive.Next()
+		if err != nil {
+			return 0, 0, fmt.Errorf("read the layer's head: %w", err)
+		}
+		if header.Typeflag != tar.TypeReg {
+			continue
+		}
+		disk := Disk{Size: header.Size}
+		if path.Dir(path.Clean(header.Name)) != "disk" || disk.LayerSize() != layerSize {
+			break
+		}
+		return DiskOffset, header.Size, nil
+	}
+	return 0, 0, errors.New("the layer holds no disk where one is expected: the image was not made by this module")
 }
 
 func (d Disk) fileName() string { return "disk." + d.Format }

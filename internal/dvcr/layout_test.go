@@ -135,3 +135,29 @@ func TestImagesOfTwoOwnersDiffer(t *testing.T) {
 		t.Error("the same image has two digests")
 	}
 }
+
+func TestLocateDisk(t *testing.T) {
+	for _, size := range []int64{1, 512, 5<<20 + 1, 100 << 30} {
+		disk := Disk{Size: size, Format: "raw"}
+		layer, err := disk.Layer(strings.NewReader(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := make([]byte, DiskOffset)
+		if _, err := io.ReadFull(layer, head); err != nil {
+			t.Fatal(err)
+		}
+		offset, got, err := LocateDisk(head, disk.LayerSize())
+		if err != nil || offset != 1024 || got != size {
+			t.Errorf("disk of %d bytes: %d bytes at %d, %v", size, got, offset, err)
+		}
+		if _, _, err := LocateDisk(head, disk.LayerSize()+512); err == nil {
+			t.Errorf("disk of %d bytes in a longer layer is accepted", size)
+		}
+	}
+	for _, head := range []string{"", "hello", strings.Repeat("\x00", 1024)} {
+		if _, _, err := LocateDisk([]byte(head), 4096); err == nil {
+			t.Errorf("%.5q is taken for a layer", head)
+		}
+	}
+}

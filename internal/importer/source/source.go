@@ -29,7 +29,7 @@ type Stream interface {
 	io.ReadCloser
 	// Size of the image in bytes, or UnknownSize.
 	Size() int64
-	// Received counts the bytes that came from the source.
+	// Received counts the bytes that came from the source. Any goroutine may ask.
 	Received() int64
 	// Validator proves to the source which version of the image was begun. It is
 	// empty if the source has no such proof: then nothing can be continued.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
@@ -53,7 +54,7 @@ type httpStream struct {
 	// validator proves to the server which version of the image was begun.
 	validator string
 	offset    int64
-	received  int64
+	received  atomic.Int64
 
 	body   io.ReadCloser
 	cancel context.CancelFunc
@@ -69,7 +70,7 @@ type httpStream struct {
 func (s *httpStream) Size() int64 { return s.size }
 
 // Received implements Stream.
-func (s *httpStream) Received() int64 { return s.received }
+func (s *httpStream) Received() int64 { return s.received.Load() }
 
 // Validator implements Stream.
 func (s *httpStream) Validator() string { return s.validator }
@@ -113,7 +114,7 @@ func (s *httpStream) Read(p []byte) (int, error) {
 
 func (s *httpStream) advance(n int64) {
 	s.offset += n
-	s.received += n
+	s.received.Add(n)
 	if s.sinceFailures += n; s.sinceFailures >= forgivingBytes {
 		s.failures = 0
 	}
@@ -164,11 +165,7 @@ func (s *httpStream) connect() error {
 
 func (s *httpStream) connectOnce() error {
 	ctx, cancel := context.WithCancel(s.ctx)
-	part := ""
-	if s.offset > 0 {
-		part = fmt.Sprintf("bytes=%d-", s.offset)
-	}
-	response, err := s.source.get(ctx, s.source.client, part, s.validator)
+	response, err := s.source.get(ctx, s.source.client, s.rest(), s.validator)
 	if err != nil {
 		cancel()
 		return err
@@ -185,6 +182,18 @@ func (s *httpStream) connectOnce() error {
 	}
 	s.stall = newStallGuard(s.source.options, cancel)
 	return nil
+}
+
+// rest is the range that is still missing. Some registries know no open ranges;
+// the size of what cannot change is safe to name.
+func (s *httpStream) rest() string {
+	switch {
+	case s.offset == 0:
+		return ""
+	case s.source.immutable && s.size > s.offset:
+		return fmt.Sprintf("bytes=%d-%d", s.offset, s.size-1)
+	}
+	return fmt.Sprintf("bytes=%d-", s.offset)
 }
 
 // accept checks that the answer is the image from the current offset on.
