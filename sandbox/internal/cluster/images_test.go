@@ -124,7 +124,7 @@ func TestContainsAll(t *testing.T) {
 func TestNodeShellCommand(t *testing.T) {
 	s := NodeShell{PID: 42, Path: []string{"/cache/containerd"}}
 	got := strings.Join(s.Command(context.Background(), "ctr", "images", "list").Args, " ")
-	const want = "nsenter --target 42 --mount --uts --ipc --net --pid --wd=/ -- /usr/bin/env " +
+	const want = "nsenter --target 42 --mount --uts --ipc --net --pid --wdns=/ -- /usr/bin/env " +
 		"PATH=/cache/containerd:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root ctr images list"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -25,7 +25,7 @@ type NodeShell struct {
 func (s NodeShell) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	path := "PATH=" + strings.Join(append(s.Path, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"), ":")
 	args := []string{
-		"--target", strconv.Itoa(s.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--wd=/", "--",
+		"--target", strconv.Itoa(s.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--wdns=/", "--",
 		"/usr/bin/env", path, "HOME=/root",
 	}
 	return exec.CommandContext(ctx, "nsenter", append(args, argv...)...)
