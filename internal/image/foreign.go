@@ -16,15 +16,12 @@ func (s signature) in(head []byte) bool {
 	return len(head) > s.offset && bytes.HasPrefix(head[s.offset:], []byte(s.magic))
 }
 
+const convertRemedy = "convert it with `qemu-img convert -O qcow2 SOURCE TARGET`"
+
 // foreignDisks are disk formats that QEMU would recognise without being told.
 // None may pass as a raw disk: virt-launcher and CDI probe the format anew.
 var foreignDisks = []signature{
-	{0, "KDMV", "VMDK"},
-	{0, "COWD", "VMDK"},
-	{0, "# Disk DescriptorFile", "VMDK descriptor"},
-	{0x40, "\x7f\x10\xda\xbe", "VDI"},
-	{0, "conectix", "VHD"},
-	{0, "vhdxfile", "VHDX"},
+	{0, "COWD", "VMDK of ESX"},
 	{0, "QED\x00", "QED"},
 	{0, "WithoutFreeSpace", "Parallels"},
 	{0, "WithouFreSpacExt", "Parallels"},
@@ -51,9 +48,12 @@ const luksMagic = "LUKS\xba\xbe"
 // refuseForeign recognises what is certainly neither raw nor ISO, so that the
 // message can name it instead of saying that nothing was found.
 func refuseForeign(head []byte) error {
+	if bytes.HasPrefix(head, []byte(vmdkDescriptorTitle)) {
+		return refused("the file is a VMDK descriptor, which only names the files that a disk is in: %s", convertRemedy)
+	}
 	for _, s := range foreignDisks {
 		if s.in(head) {
-			return notSupported("the image is in the %s format, which is not supported: convert it with `qemu-img convert -O qcow2 SOURCE TARGET`", s.name)
+			return notSupported("the image is in the %s format, which is not supported: %s", s.name, convertRemedy)
 		}
 	}
 	for _, s := range archives {

@@ -5,6 +5,7 @@ package image
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -23,13 +24,13 @@ func checkVerdict(t *testing.T, info Info, err error, sized bool) {
 		return
 	}
 	switch {
-	case info.Format != FormatQCOW2 && info.Format != FormatRaw && info.Format != FormatISO:
+	case !slices.Contains([]Format{FormatQCOW2, FormatRaw, FormatISO, FormatVMDK, FormatVDI, FormatVPC, FormatVHDX}, info.Format):
 		t.Fatalf("unknown format %q", info.Format)
 	case info.CDROM != (info.Format == FormatISO):
 		t.Fatalf("contradiction: %+v", info)
 	case info.VirtualSize < 0 || info.VirtualSize > MaxVirtualSize || info.VirtualSize%512 != 0:
 		t.Fatalf("virtual size %d", info.VirtualSize)
-	case info.VirtualSize == 0 && (sized || info.Format == FormatQCOW2):
+	case info.VirtualSize == 0 && (sized || info.Format != FormatRaw && info.Format != FormatISO):
 		t.Fatalf("no virtual size: %+v", info)
 	}
 }
