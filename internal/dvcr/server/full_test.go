@@ -12,7 +12,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -24,18 +26,28 @@ import (
 	"github.com/distribution/distribution/v3/registry/handlers"
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	storagemiddleware "github.com/distribution/distribution/v3/registry/storage/driver/middleware"
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
+	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
 const repository = "vi/team/mine"
 
+// keys makes a pair of keys and a token of an importer's that may delete, too.
 func keys(t *testing.T) (*token.Verifier, string) {
+	t.Helper()
+	verifier, credentials, _ := allKeys(t)
+	return verifier, credentials
+}
+
+// allKeys makes the token of a node's as well.
+func allKeys(t *testing.T) (verifier *token.Verifier, credentials, pullAll string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -45,23 +57,18 @@ func keys(t *testing.T) (*token.Verifier, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	verifier, err := token.NewVerifier(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), clock.RealClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	issuer, err := token.NewIssuer(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}), clock.RealClock{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := issuer.Issue("VirtualImage/team/mine/1", []token.Access{token.Repository(repository, "pull", "push")}, time.Hour)
-	if err != nil {
+	access := []token.Access{token.Repository(repository, "pull", "push", "delete")}
+	if credentials, err = issuer.Issue("VirtualImage/team/mine/1", access, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	return verifier, signed
+	if pullAll, err = issuer.IssuePullAll("nodes", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return issuer.Verifier(), credentials, pullAll
 }
 
 // tightDrivers numbers the registrations, which last as long as the process.
@@ -78,6 +85,13 @@ func (d tightDriver) Writer(ctx context.Context, path string, appending bool) (s
 	return tightWriter{writer, d.left}, err
 }
 
+func (d tightDriver) PutContent(ctx context.Context, path string, content []byte) error {
+	if *d.left == 0 {
+		return &fs.PathError{Op: "write", Path: "/data", Err: unix.ENOSPC}
+	}
+	return d.StorageDriver.PutContent(ctx, path, content)
+}
+
 type tightWriter struct {
 	storagedriver.FileWriter
 	left *int64
@@ -91,24 +105,29 @@ func (w tightWriter) Write(p []byte) (int, error) {
 	return w.FileWriter.Write(p)
 }
 
-// tightRegistry is a registry on a volume of 10 bytes that does not say so
+// tightRegistry is a registry on a volume of few bytes that does not say so
 // before they are full.
-func tightRegistry(t *testing.T) (handler http.Handler, credentials string) {
+func tightRegistry(t *testing.T, left *int64) (handler http.Handler, collector *gc.Collector, credentials string) {
 	t.Helper()
-	left := int64(10)
 	name := fmt.Sprintf("tight-%d", tightDrivers.Add(1))
 	err := storagemiddleware.Register(name, func(_ context.Context, driver storagedriver.StorageDriver, _ map[string]any) (storagedriver.StorageDriver, error) {
-		return tightDriver{driver, &left}, nil
+		return tightDriver{driver, left}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	verifier, credentials := keys(t)
 	root := t.TempDir()
-	config := distributionConfig(Options{Root: root, Verifier: verifier, HTTPSecret: "s", Guard: gc.NewGuard(clock.RealClock{}, time.Hour)})
+	guard := gc.NewGuard(clock.RealClock{}, 0)
+	config := distributionConfig(Options{Root: root, Verifier: verifier, HTTPSecret: "s", Guard: guard})
 	config.Middleware["storage"] = append([]configuration.Middleware{{Name: name}}, config.Middleware["storage"]...)
 	app := handlers.NewApp(context.Background(), config)
-	return reportFullStorage(app, root, verifier), credentials
+	storage, err := NewDriver(context.Background(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collector = gc.New(gc.Options{Driver: tightDriver{storage, left}, Guard: guard, Clock: clock.RealClock{}, Logger: slog.New(slog.DiscardHandler)})
+	return reportFullStorage(guardRequests(app, guard, func() {}), root, verifier), collector, credentials
 }
 
 func send(handler http.Handler, method, path, credentials, body string) *httptest.ResponseRecorder {
@@ -122,7 +141,8 @@ func send(handler http.Handler, method, path, credentials, body string) *httptes
 }
 
 func TestFullStorageIsReported(t *testing.T) {
-	handler, credentials := tightRegistry(t)
+	left := int64(10)
+	handler, _, credentials := tightRegistry(t, &left)
 	before := testutil.ToFloat64(fullStorageRefusals)
 	started := send(handler, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", credentials, "")
 	if started.Code != http.StatusAccepted {
@@ -139,6 +159,76 @@ func TestFullStorageIsReported(t *testing.T) {
 	if got := testutil.ToFloat64(fullStorageRefusals) - before; got != 1 {
 		t.Errorf("counted %v refusals", got)
 	}
+}
+
+// A full volume is cured by deleting images: neither that nor the collection may
+// need any space.
+func TestAFullVolumeCanBeCleaned(t *testing.T) {
+	left := int64(1 << 20)
+	handler, collector, credentials := tightRegistry(t, &left)
+	layer, manifest := blankImage(t)
+	upload(t, handler, credentials, layer)
+	upload(t, handler, credentials, "{}")
+	if w := put(handler, "/v2/"+repository+"/manifests/1", credentials, manifest); w.Code != 201 {
+		t.Fatalf("publish: %d %s", w.Code, w.Body)
+	}
+	left = 0
+	if w := send(handler, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", credentials, ""); w.Code != 507 {
+		t.Errorf("upload to a full volume: %d %s", w.Code, w.Body)
+	}
+	if w := send(handler, http.MethodDelete, "/v2/"+repository+"/manifests/"+digest.FromString(manifest).String(), credentials, ""); w.Code != 202 {
+		t.Errorf("deletion on a full volume: %d %s", w.Code, w.Body)
+	}
+	report, err := collector.Collect(context.Background())
+	if want := int64(len(layer) + len(manifest) + len("{}")); err != nil || report.FreedBytes != want {
+		t.Errorf("freed %d of %d bytes, %v", report.FreedBytes, want, err)
+	}
+}
+
+// blankImage is the layer of the smallest disk, and a manifest whose
+// configuration is {}.
+func blankImage(t *testing.T) (layer, manifest string) {
+	t.Helper()
+	content, err := dvcr.Disk{Size: 512, Format: "raw"}.Layer(strings.NewReader(strings.Repeat("\x00", 512)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all), manifestOf(descriptorOf("application/vnd.oci.image.layer.v1.tar", string(all)))
+}
+
+func descriptorOf(mediaType, blob string) string {
+	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, mediaType, digest.FromString(blob), len(blob))
+}
+
+func manifestOf(layers ...string) string {
+	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s]}`,
+		descriptorOf("application/vnd.oci.image.config.v1+json", "{}"), strings.Join(layers, ","))
+}
+
+func upload(t *testing.T, handler http.Handler, credentials, blob string) {
+	t.Helper()
+	started := send(handler, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", credentials, "")
+	w := send(handler, http.MethodPut, started.Header().Get("Location")+"&digest="+digest.FromString(blob).String(), credentials, blob)
+	if w.Code != 201 {
+		t.Fatalf("upload: %d %s", w.Code, w.Body)
+	}
+}
+
+func put(handler http.Handler, path, credentials, manifest string) *httptest.ResponseRecorder {
+	return putAs(handler, path, credentials, "application/vnd.oci.image.manifest.v1+json", manifest)
+}
+
+func putAs(handler http.Handler, path, credentials, mediaType, manifest string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(http.MethodPut, path, strings.NewReader(manifest))
+	request.SetBasicAuth("importer", credentials)
+	request.Header.Set("Content-Type", mediaType)
+	response := httptest.NewRecorder()
+	handler.ServeHTTP(response, request)
+	return response
 }
 
 func TestWhatCannotFitIsRefusedBeforeItIsSent(t *testing.T) {
@@ -215,14 +305,14 @@ func TestStorageCollector(t *testing.T) {
 	for _, family := range families {
 		values[family.GetName()] = family.GetMetric()[0].GetGauge().GetValue()
 	}
-	size, available := values["dvcr_storage_size_bytes"], values["dvcr_storage_available_bytes"]
-	if size <= 0 || available <= 0 || available > size {
-		t.Errorf("size %v, available %v", size, available)
+	size, used, available := values["dvcr_storage_size_bytes"], values["dvcr_storage_used_bytes"], values["dvcr_storage_available_bytes"]
+	if size <= 0 || used <= 0 || available <= 0 || used+available > size {
+		t.Errorf("size %v, used %v, available %v", size, used, available)
 	}
 	if _, err := testutil.CollectAndLint(&storageCollector{root: "/"}); err != nil {
 		t.Error(err)
 	}
-	if problem := testutil.CollectAndCount(&storageCollector{root: t.TempDir()}); problem != 2 {
+	if problem := testutil.CollectAndCount(&storageCollector{root: t.TempDir()}); problem != 3 {
 		t.Errorf("%d metrics", problem)
 	}
 }

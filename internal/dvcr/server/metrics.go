@@ -21,6 +21,8 @@ func Collectors(root string) []prometheus.Collector {
 var (
 	storageSize = prometheus.NewDesc("dvcr_storage_size_bytes",
 		"Size of the volume that holds the images.", nil, nil)
+	storageUsed = prometheus.NewDesc("dvcr_storage_used_bytes",
+		"Space taken on the volume that holds the images.", nil, nil)
 	storageAvailable = prometheus.NewDesc("dvcr_storage_available_bytes",
 		"Space left on the volume that holds the images.", nil, nil)
 )
@@ -33,6 +35,7 @@ type storageCollector struct {
 // Describe implements prometheus.Collector.
 func (c *storageCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- storageSize
+	descs <- storageUsed
 	descs <- storageAvailable
 }
 
@@ -45,5 +48,6 @@ func (c *storageCollector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	block := float64(stat.Bsize)
 	metrics <- prometheus.MustNewConstMetric(storageSize, prometheus.GaugeValue, float64(stat.Blocks)*block)
+	metrics <- prometheus.MustNewConstMetric(storageUsed, prometheus.GaugeValue, float64(stat.Blocks-stat.Bfree)*block)
 	metrics <- prometheus.MustNewConstMetric(storageAvailable, prometheus.GaugeValue, float64(stat.Bavail)*block)
 }

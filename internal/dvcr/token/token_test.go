@@ -256,3 +256,53 @@ func TestSubject(t *testing.T) {
 		}
 	}
 }
+
+func TestPullAllPermitsPullingOnly(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(now)
+	_, private, public := keyPair(t, elliptic.P256())
+	signed, err := newIssuer(t, private, clock).IssuePullAll("nodes", 365*24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := verifierOf(t, public, clock).Verify(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		resourceType, action string
+		want                 bool
+	}{
+		{"repository", "pull", true},
+		{"repository", "push", false},
+		{"repository", "delete", false},
+		{"repository", "*", false},
+		{"repository", "", false},
+		{"registry", "pull", false},
+		{"", "pull", false},
+	} {
+		if got := claims.AllowsEverywhere(tc.resourceType, tc.action); got != tc.want {
+			t.Errorf("%s %s: %t", tc.resourceType, tc.action, got)
+		}
+		// Nobody who asks for an access by its name gets this one.
+		if claims.Allows(tc.resourceType, "vi/team/debian", tc.action) {
+			t.Errorf("%s %s is allowed by name", tc.resourceType, tc.action)
+		}
+	}
+	ordinary := &Claims{Access: []Access{Repository("vi/team/debian", ActionPull)}}
+	if ordinary.AllowsEverywhere("repository", "pull") {
+		t.Error("an ordinary token pulls everywhere")
+	}
+}
+
+// The hook that makes the nodes' credential writes this claim by its name.
+func TestPullAllIsNamedInTheToken(t *testing.T) {
+	_, private, _ := keyPair(t, elliptic.P256())
+	signed, err := newIssuer(t, private, clocktesting.NewFakePassiveClock(now)).IssuePullAll("nodes", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.MapClaims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(signed, claims); err != nil || claims["pullAll"] != true {
+		t.Errorf("%v, %v", claims, err)
+	}
+}
