@@ -130,10 +130,16 @@ func printLog(ctx context.Context, out io.Writer, path string, follow bool) erro
 		if err != nil {
 			return err
 		}
-		if next != nil {
-			f.Close()
-			f = next
+		if next == nil {
+			continue
 		}
+		// What came between the last look and the change of files.
+		if _, err := io.Copy(out, f); err != nil {
+			next.Close()
+			return err
+		}
+		f.Close()
+		f = next
 	}
 }
 

@@ -128,3 +128,40 @@ func TestFollowedLogGoesOnInTheNextFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What was written to a log just before it got full must not be skipped.
+func TestFollowedLogIsReadToItsEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.log")
+	writeLog(t, path, "one\n")
+	old, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	out := &syncBuffer{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- printLog(ctx, out, path, true) }()
+	deadline := time.Now().Add(10 * time.Second)
+	for out.String() != "one\n" && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	// All of this happens between two looks.
+	if _, err := old.WriteString("last words\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	writeLog(t, path, "two\n")
+	for !strings.Contains(out.String(), "two\n") && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := out.String(); got != "one\nlast words\ntwo\n" {
+		t.Errorf("printed %q", got)
+	}
+}
