@@ -1,0 +1,189 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package populator
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+)
+
+const (
+	// CredentialTTL bounds how long a token that leaks is of use; an import may take
+	// that long without a renewal.
+	CredentialTTL = 24 * time.Hour
+	// credentialRenewal is how much life a token must have left while it is in use.
+	credentialRenewal = 12 * time.Hour
+)
+
+// Delays before an importer that gave up is started again. Only causes that can go
+// away without a change of the source are tried again.
+const (
+	retrySource   = 5 * time.Minute
+	retryRegistry = time.Minute
+	retryLost     = 30 * time.Second
+)
+
+// retries are the failures that a later attempt may not meet again. What is not
+// listed is final if the importer says so.
+var retries = map[report.Reason]time.Duration{
+	report.SourceNotFound:      retrySource,
+	report.SourceUnauthorized:  retrySource,
+	report.SourceUnreachable:   retrySource,
+	report.SourceTLS:           retrySource,
+	report.RegistryFull:        retryRegistry,
+	report.RegistryUnavailable: retryRegistry,
+	report.Internal:            retrySource,
+}
+
+// follow decides by how the importer is doing.
+func (d *draft) follow() decision {
+	if d.Pod.DeletionTimestamp != nil {
+		return d.tell(filling.PopulationPending, reasonStartingAnew, "An earlier importer is being removed")
+	}
+	state := importerpod.Read(d.Pod)
+	d.next.Attempts = max(d.next.Attempts, int(state.Attempt))
+	if d.Report != nil {
+		d.next.Attempts = max(d.next.Attempts, d.Report.Attempts)
+	}
+	switch state.Stage {
+	case importerpod.StageDone:
+		return d.handover(state.Result)
+	case importerpod.StageFailed:
+		return d.gaveUp(state)
+	case importerpod.StageLost:
+		return d.lost(state)
+	}
+	d.keepSecret()
+	if d.Report != nil {
+		d.out.Checkpoint = d.Report.Checkpoint
+	}
+	d.showUpload()
+	switch {
+	case state.Stage == importerpod.StageRetrying && !d.isMoving() && state.Failure != nil:
+		return d.retrying(state)
+	case state.Stage == importerpod.StageWaiting:
+		return d.importerWaits(state)
+	}
+	return d.tell(filling.PopulationRunning, reasonRunning, "")
+}
+
+// importerWaits tells why the importer does not run yet.
+func (d *draft) importerWaits(state importerpod.State) decision {
+	message := "The importer is being started"
+	if state.Message != "" && state.Reason != "" && !isPassing(state.Reason) {
+		message = fmt.Sprintf("The importer waits: %s: %s", state.Reason, strings.TrimRight(state.Message, ". "))
+	}
+	return d.tell(filling.PopulationRunning, reasonImporter, message)
+}
+
+// isPassing tells of states that every Pod goes through, about which nobody has to
+// be told.
+func isPassing(reason string) bool {
+	return reason == "ContainerCreating" || reason == "PodInitializing"
+}
+
+func (d *draft) retrying(state importerpod.State) decision {
+	d.next.Field = state.Failure.Field
+	return d.tell(filling.PopulationFailed, string(state.Failure.Reason), state.Failure.Message)
+}
+
+// showUpload tells the addresses as soon as somebody listens there.
+func (d *draft) showUpload() {
+	if d.Source.Upload == nil || d.Upload == nil {
+		return
+	}
+	order := d.order()
+	d.openUpload(order)
+	urls := importerpod.UploadURLs(order)
+	if importerpod.Read(d.Pod).Serving || d.before.Upload != nil {
+		d.next.Upload = &filling.Upload{
+			InCluster: urls.InCluster, External: urls.External, ExpiresAt: metav1.NewTime(d.Upload.ExpiresAt),
+		}
+	}
+	if left := d.Upload.ExpiresAt.Sub(d.Now); left > 0 && (d.out.RequeueAfter == 0 || left < d.out.RequeueAfter) {
+		d.out.RequeueAfter = left + time.Second
+	}
+}
+
+// gaveUp decides what follows on a verdict.
+func (d *draft) gaveUp(state importerpod.State) decision {
+	failure := state.Failure
+	pause, again := retries[failure.Reason]
+	if !again && !failure.Permanent {
+		pause, again = retryRegistry, true
+	}
+	d.next.Field = failure.Field
+	if !again {
+		d.next.Permanent = true
+		return d.tell(filling.PopulationFailed, string(failure.Reason), failure.Message)
+	}
+	return d.another(state, pause, string(failure.Reason), failure.Message)
+}
+
+func (d *draft) lost(state importerpod.State) decision {
+	return d.another(state, retryLost, reasonImporterLost,
+		strings.TrimRight(fmt.Sprintf("the importer was lost: %s: %s", state.Reason, state.Message), ": "))
+}
+
+// another removes the importer when its pause is over; what is told in the meantime
+// holds the next one back even if it goes earlier.
+func (d *draft) another(state importerpod.State, pause time.Duration, reason, message string) decision {
+	ended := state.FinishedAt
+	if ended.IsZero() {
+		ended = d.Pod.CreationTimestamp.Time
+	}
+	at := metav1.NewTime(ended.Add(pause).UTC().Truncate(time.Second))
+	d.next.RetryAt = &at
+	if left := at.Sub(d.Now); left > 0 {
+		d.out.RequeueAfter = left
+	} else {
+		d.out.Delete = append(d.out.Delete, shared.Reference(d.Pod, &corev1.Pod{}))
+	}
+	return d.tell(filling.PopulationFailed, reason, message)
+}
+
+// handover gives the filled volume to the claim.
+func (d *draft) handover(result *report.Result) decision {
+	if result.CDROM && d.Source.DisksOnly {
+		d.next.Permanent = true
+		return d.tell(filling.PopulationFailed, reasonImageIsISO,
+			"the source is an ISO, which is no content for a disk; name an image of a disk, or make a VirtualImage from the ISO")
+	}
+	if d.Prime == nil || d.Volume == nil {
+		// The cache is behind, or somebody took the volume away: then all begins anew.
+		if d.Prime == nil || d.Prime.Status.Phase == corev1.ClaimLost || d.Prime.DeletionTimestamp != nil {
+			d.removeImporter()
+			return d.tell(filling.PopulationPending, reasonStartingAnew, "The filled volume was removed; it is filled anew")
+		}
+		return d.keep()
+	}
+	if ref := d.Volume.Spec.ClaimRef; ref == nil || ref.UID != d.Prime.UID {
+		return d.keep()
+	}
+	d.out.Handover = true
+	return d.tell(filling.PopulationRunning, reasonHandover, "All bytes are written; the claim is being bound to the volume")
+}
+
+// keepSecret renews the token of an importer that still needs it. The Pod says when
+// the token ends, and is told last: a crash in between renews it once more.
+func (d *draft) keepSecret() {
+	expires := shared.TokenExpiry(d.Pod)
+	if expires.Sub(d.Now) < credentialRenewal && d.Source.Problem == nil {
+		expires = d.Credential.ExpiresAt
+		d.out.Apply = append(d.out.Apply,
+			shared.Child{Want: importerpod.Secret(d.order())}, shared.Child{Want: importerpod.Renewal(d.Pod, expires)})
+	}
+	if left := expires.Sub(d.Now) - credentialRenewal; left > 0 {
+		d.out.RequeueAfter = left + time.Second
+	}
+}
