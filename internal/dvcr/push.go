@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -31,7 +33,14 @@ var (
 	ErrFull = errors.New("the image registry has no space left")
 	// ErrDenied says that the registry does not accept the token.
 	ErrDenied = errors.New("the image registry does not accept the importer's token")
+	// ErrUploadUnknown says that an upload was finished, cancelled or thrown away
+	// because it was idle for too long.
+	ErrUploadUnknown = errors.New("the image registry does not know the upload")
 )
+
+// HeaderUploadLength tells the registry with the first request of an upload how
+// long the layer will be, so that what cannot fit is refused before it is sent.
+const HeaderUploadLength = "Upload-Length"
 
 // Pusher puts one image into the registry.
 //
@@ -67,23 +76,72 @@ type Upload struct {
 	pusher *Pusher
 	// location is where the next request of the protocol goes.
 	location *url.URL
+	// announced is the layer's size if it is known when the upload begins.
+	announced int64
+	// stored is what the registry says it has.
+	stored int64
 }
 
 // Begin starts the upload of a layer.
-func (p *Pusher) Begin(ctx context.Context) (*Upload, error) {
+func (p *Pusher) Begin(ctx context.Context) (*Upload, error) { return p.BeginSized(ctx, 0) }
+
+// BeginSized starts the upload of a layer whose size is known: the registry is
+// asked whether it has room for it.
+func (p *Pusher) BeginSized(ctx context.Context, size int64) (*Upload, error) {
 	start := &url.URL{
 		Scheme: p.reference.Context().Scheme(),
 		Host:   p.reference.Context().RegistryStr(),
 		Path:   "/v2/" + p.reference.Context().RepositoryStr() + "/blobs/uploads/",
 	}
-	upload := &Upload{pusher: p, location: start}
+	upload := &Upload{pusher: p, location: start, announced: size}
 	if err := upload.send(ctx, http.MethodPost, nil, 0, http.StatusAccepted); err != nil {
 		return nil, registryError("begin the upload", err)
 	}
 	return upload, nil
 }
 
-// Write sends the layer's size bytes. The registry is asked first whether it
+// Resume goes on with an upload whose Location was kept. The location leads to
+// the same registry, whatever it says about hosts. Offset comes before Write.
+func (p *Pusher) Resume(location string) (*Upload, error) {
+	kept, err := url.Parse(location)
+	if err != nil || !strings.HasPrefix(kept.Path, "/v2/"+p.reference.Context().RepositoryStr()+"/blobs/uploads/") {
+		return nil, fmt.Errorf("%w: %q is no upload to this repository", ErrUploadUnknown, kept)
+	}
+	kept.Scheme, kept.Host, kept.User = p.reference.Context().Scheme(), p.reference.Context().RegistryStr(), nil
+	return &Upload{pusher: p, location: kept}, nil
+}
+
+// HasBlob tells whether the registry has a blob in the image's repository.
+func (p *Pusher) HasBlob(ctx context.Context, digest v1.Hash) (bool, error) {
+	blob := &url.URL{
+		Scheme: p.reference.Context().Scheme(),
+		Host:   p.reference.Context().RegistryStr(),
+		Path:   "/v2/" + p.reference.Context().RepositoryStr() + "/blobs/" + digest.String(),
+	}
+	err := (&Upload{pusher: p, location: blob}).send(ctx, http.MethodHead, nil, 0, http.StatusOK)
+	if hasStatus(err, http.StatusNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, registryError("look for the layer", err)
+	}
+	return true, nil
+}
+
+// Location is where the upload goes on, for Resume.
+func (u *Upload) Location() string { return u.location.RequestURI() }
+
+// Offset asks the registry how many bytes it has. After a request that broke it
+// may have a part of that request's body. The next Write appends to them.
+func (u *Upload) Offset(ctx context.Context) (int64, error) {
+	u.stored = 0
+	if err := u.send(ctx, http.MethodGet, nil, 0, http.StatusNoContent); err != nil {
+		return 0, registryError("ask for the upload's status", err)
+	}
+	return u.stored, nil
+}
+
+// Write appends size bytes of the layer. The registry is asked first whether it
 // has room for them.
 func (u *Upload) Write(ctx context.Context, layer io.Reader, size int64) error {
 	if err := u.send(ctx, http.MethodPatch, layer, size, http.StatusAccepted, http.StatusNoContent); err != nil {
@@ -152,6 +210,9 @@ func (u *Upload) send(ctx context.Context, method string, body io.Reader, size i
 		request.Header.Set("Content-Type", "application/octet-stream")
 		request.Header.Set("Expect", "100-continue")
 	}
+	if u.announced > 0 && method == http.MethodPost {
+		request.Header.Set(HeaderUploadLength, strconv.FormatInt(u.announced, 10))
+	}
 	response, err := u.pusher.client.Do(request)
 	if err != nil {
 		return err
@@ -160,6 +221,7 @@ func (u *Upload) send(ctx context.Context, method string, body io.Reader, size i
 	if err := transport.CheckError(response, accepted...); err != nil {
 		return err
 	}
+	u.stored = storedBytes(response.Header.Get("Range"))
 	location := response.Header.Get("Location")
 	if location == "" {
 		return nil
@@ -174,6 +236,17 @@ func (u *Upload) send(ctx context.Context, method string, body io.Reader, size i
 	}
 	u.location = next
 	return nil
+}
+
+// storedBytes reads the range that the registry has: 0-<last byte>. Of a single
+// byte it says the same as of none, so that is taken for none.
+func storedBytes(header string) int64 {
+	first, last, _ := strings.Cut(strings.TrimPrefix(header, "bytes="), "-")
+	n, err := strconv.ParseInt(last, 10, 63)
+	if err != nil || first != "0" || n <= 0 {
+		return 0
+	}
+	return n + 1
 }
 
 // Publish pushes configuration and manifest of an image whose layer is
@@ -207,6 +280,8 @@ func registryError(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, ErrFull)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%s: %w", doing, ErrDenied)
+	case http.StatusNotFound:
+		return fmt.Errorf("%s: %w", doing, ErrUploadUnknown)
 	}
 	return fmt.Errorf("%s: the registry answered %d %s", doing, answer.StatusCode, http.StatusText(answer.StatusCode))
 }

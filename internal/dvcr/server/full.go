@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -14,6 +15,7 @@ import (
 	storagemiddleware "github.com/distribution/distribution/v3/registry/storage/driver/middleware"
 	"golang.org/x/sys/unix"
 
+	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -46,7 +48,7 @@ func init() {
 // failed for lack of space, and refuses right away what cannot fit.
 func reportFullStorage(next http.Handler, root string, verifier *token.Verifier) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > 0 && !fits(root, r.ContentLength) {
+		if wanted := announced(r); wanted > 0 && !fits(root, wanted) {
 			// Strangers are not told how full the volume is.
 			if _, err := authenticate(r, verifier); err == nil {
 				fullStorageRefusals.Inc()
@@ -60,6 +62,15 @@ func reportFullStorage(next http.Handler, root string, verifier *token.Verifier)
 	})
 }
 
+// announced is how much a request brings, or the upload that it begins.
+func announced(r *http.Request) int64 {
+	length, err := strconv.ParseInt(r.Header.Get(dvcr.HeaderUploadLength), 10, 64)
+	if err != nil {
+		return r.ContentLength
+	}
+	return max(length, r.ContentLength)
+}
+
 // fits tells whether the volume takes that many bytes more. A volume that does
 // not say is not held against the client: the write itself will tell.
 func fits(root string, size int64) bool {
@@ -67,7 +78,7 @@ func fits(root string, size int64) bool {
 	if err := unix.Statfs(root, &stat); err != nil {
 		return true
 	}
-	return size+reservedBytes <= int64(stat.Bavail)*stat.Bsize
+	return size <= int64(stat.Bavail)*stat.Bsize-reservedBytes
 }
 
 // fullKey is the context key under which a request's storage errors are noted.
