@@ -119,7 +119,7 @@ func (h *vdiHeader) checkTables(v *view) error {
 	}
 	return v.walk("VDI block map", h.mapOffset, h.blocks, vdiEntrySize, func(n uint64, entry []byte) error {
 		if block := binary.LittleEndian.Uint32(entry); block < vdiFirstUnused && uint64(block) >= h.allocated {
-			return corrupt("the VDI block map has block %d at place %d, but only %d are used", n, block, h.allocated)
+			return corrupt("place %d of the VDI block map is for block %d, but only %d are used", n, block, h.allocated)
 		}
 		return nil
 	})
