@@ -1,0 +1,197 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/deckhouse/virtualization/internal/image"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+)
+
+// Converter says how the program that reads foreign formats is run.
+type Converter struct {
+	// Command is the path of qemu-img, or of something that does the same.
+	Command string
+	// Memory bounds its address space in bytes.
+	Memory uint64
+	// Processor bounds its processor time, ProcessorPerGiB more for each GiB of
+	// the disk.
+	Processor, ProcessorPerGiB time.Duration
+}
+
+// DefaultConverter is how qemu-img is run. A conversion takes a few seconds of
+// processor time for a GiB, most of it to unpack.
+var DefaultConverter = Converter{
+	Command:         "/usr/bin/qemu-img",
+	Memory:          2 << 30,
+	Processor:       2 * time.Minute,
+	ProcessorPerGiB: 2 * time.Minute,
+}
+
+// conversion is one run of the converter.
+type conversion struct {
+	format      image.Format
+	virtualSize int64
+	// socket and export are where the image is served.
+	socket, export string
+	disk           *disk
+}
+
+// arguments say everything explicitly: the format that was inspected, no backing
+// file whatever the image says, and a target that is there already.
+func (c conversion) arguments() ([]string, error) {
+	from, err := json.Marshal(map[string]any{
+		"driver":    string(c.format),
+		"read-only": true,
+		"backing":   nil,
+		"file": map[string]any{
+			"driver": "nbd",
+			"export": c.export,
+			"server": map[string]any{"type": "unix", "path": c.socket},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The target is made durable by whoever owns it, so it is enough that not
+	// everything piles up in the page cache.
+	cache := "writeback"
+	if c.disk.Direct() {
+		cache = "none"
+	}
+	arguments := []string{"convert", "-n", "-W", "-m", "16", "-S", "64k", "-t", cache, "-O", "raw"}
+	if c.disk.blank {
+		arguments = append(arguments, "--target-is-zero")
+	}
+	return append(arguments, "json:"+string(from), c.disk.Path()), nil
+}
+
+// maxOutput is how much of the converter's output is kept.
+const maxOutput = 4 << 10
+
+// run converts. ready is called when the converter is bounded: nothing of the
+// image may reach it earlier.
+func (c Converter) run(ctx context.Context, job conversion, ready func()) error {
+	arguments, err := job.arguments()
+	if err != nil {
+		return err
+	}
+	output := &tail{}
+	command := exec.CommandContext(ctx, c.Command, arguments...)
+	command.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+	command.Stdout, command.Stderr = output, output
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	command.WaitDelay = 10 * time.Second
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("start the converter: %w", err)
+	}
+	if err := c.limit(command.Process.Pid, job.virtualSize); err != nil {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+		return fmt.Errorf("bound the converter: %w", err)
+	}
+	ready()
+	err = command.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return job.failure(err, output.String())
+	}
+	return nil
+}
+
+// limit bounds the running converter. It waits for the image meanwhile.
+func (c Converter) limit(pid int, virtualSize int64) error {
+	gibibytes := time.Duration(virtualSize>>30 + 1)
+	seconds := uint64((c.Processor + c.ProcessorPerGiB*gibibytes) / time.Second)
+	for resource, value := range map[int]uint64{
+		unix.RLIMIT_AS:     c.Memory,
+		unix.RLIMIT_CPU:    seconds,
+		unix.RLIMIT_CORE:   0,
+		unix.RLIMIT_NOFILE: 64,
+	} {
+		limit := unix.Rlimit{Cur: value, Max: value}
+		if err := unix.Prlimit(pid, resource, &limit, nil); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// failure gives the converter's end a reason. The image is at fault unless the
+// converter was ended from outside or names the volume's errors.
+func (c conversion) failure(err error, output string) error {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return fmt.Errorf("run the converter: %w", err)
+	}
+	text := c.sanitise(output)
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return &report.Failure{Reason: report.ImageCorrupt, Permanent: true,
+			Message: fmt.Sprintf("the %s image cannot be converted: the converter was ended by the signal %s, probably because the image made it exceed its bounds; "+
+				"convert it yourself with `qemu-img convert -O qcow2 SOURCE TARGET`", c.format, status.Signal())}
+	}
+	for _, full := range []string{"No space left on device", "Disk quota exceeded"} {
+		if strings.Contains(text, full) {
+			return &report.Failure{Reason: report.VolumeFull, Message: "the storage behind the volume has no space left: free some there, or choose another storage class"}
+		}
+	}
+	return &report.Failure{Reason: report.ImageCorrupt, Permanent: true,
+		Message: fmt.Sprintf("the %s image cannot be converted: %s; check that the file is complete, or convert it yourself with `qemu-img convert -O qcow2 SOURCE TARGET`", c.format, text)}
+}
+
+// maxText is how much of the converter's words is shown.
+const maxText = 200
+
+// sanitise makes one line of printable characters out of output that the image
+// may have influenced, without the names of files inside the importer.
+func (c conversion) sanitise(output string) string {
+	output = strings.NewReplacer(c.socket, "the image", c.disk.Path(), "the volume", "qemu-img: ", "").Replace(output)
+	var b strings.Builder
+	for _, field := range strings.Fields(strings.ToValidUTF8(output, "?")) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		for _, r := range field {
+			if b.Len() >= maxText {
+				return b.String() + "…"
+			}
+			if !unicode.IsPrint(r) {
+				r = '?'
+			}
+			b.WriteRune(r)
+		}
+	}
+	if b.Len() == 0 {
+		return "it says nothing about the cause"
+	}
+	return b.String()
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ buffer bytes.Buffer }
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.buffer.Write(p)
+	if excess := t.buffer.Len() - maxOutput; excess > 0 {
+		t.buffer.Next(excess)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return t.buffer.String() }

@@ -1,0 +1,140 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/deckhouse/virtualization/internal/image"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/source"
+	"github.com/deckhouse/virtualization/internal/importer/volume"
+)
+
+// maxAttempts bounds how often an image is begun anew because it changed.
+const maxAttempts = 5
+
+// Fill writes the image onto the volume. Failures are of the packages report,
+// source and image.
+func Fill(ctx context.Context, options Options) (*report.Result, error) {
+	return fillInSteps(ctx, options, usualSteps)
+}
+
+func fillInSteps(ctx context.Context, options Options, inSteps steps) (*report.Result, error) {
+	f := &filling{Options: options.withDefaults(), steps: inSteps}
+	began := f.Clock.Now()
+	result, err := f.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	took := f.Clock.Since(began)
+	result.TransferredBytes = f.received
+	result.DurationSeconds = took.Round(time.Millisecond).Seconds()
+	if took > 0 {
+		result.AverageBytesPerSecond = int64(float64(f.received) / took.Seconds())
+	}
+	return result, nil
+}
+
+// filling is one call of Fill.
+type filling struct {
+	Options
+	steps
+	// received counts what came from the source, over all attempts.
+	received int64
+}
+
+// run begins as often as the image changes. What an earlier run has written is
+// of use only for the first time.
+func (f *filling) run(ctx context.Context) (*report.Result, error) {
+	resume := f.Resume
+	var err error
+	for range maxAttempts {
+		var result *report.Result
+		if resume != nil && resume.Upload != "" {
+			result, err = f.stage(ctx, f.Source, resume)
+		} else {
+			result, err = f.attempt(ctx, resume)
+		}
+		var changed *source.ChangedError
+		if !errors.As(err, &changed) {
+			return result, err
+		}
+		resume = nil
+		f.Logger.Info("beginning the image anew", "cause", changed.Why)
+	}
+	return nil, err
+}
+
+// attempt is one pass over the image.
+func (f *filling) attempt(ctx context.Context, resume *report.Checkpoint) (*report.Result, error) {
+	v, err := volume.Open(volume.Options{Path: f.Target, Size: f.Size, Continue: resume != nil})
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	sourceCtx, stop := context.WithCancel(ctx)
+	p := &pass{filling: f, disk: &disk{Volume: v}, stop: stop}
+	defer p.close()
+	if resume != nil && v.Continued() {
+		switch err := p.resume(sourceCtx, resume); {
+		case err == nil:
+			f.Logger.Info("continuing the image", "offset", p.start, "method", p.sink.Method)
+			return p.run(ctx)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		default:
+			return nil, fmt.Errorf("continue the image: %w", err)
+		}
+	}
+	if err := p.begin(sourceCtx); err != nil {
+		return nil, p.cause(err)
+	}
+	return p.run(ctx)
+}
+
+// stage fills the volume from where the image is brought to first.
+func (f *filling) stage(ctx context.Context, from source.Source, resume *report.Checkpoint) (*report.Result, error) {
+	if f.Stage == nil {
+		return nil, &report.Failure{Reason: report.FormatNotSupported, Permanent: true,
+			Message: "the image cannot be read at random where it is, which its format needs: publish it without compression on a server that supports ranges, or as a raw image"}
+	}
+	f.Progress.phase.Store(report.PhaseTransferring)
+	staged, err := f.Stage(ctx, from, resume)
+	if err != nil {
+		return nil, err
+	}
+	f.received += staged.Received
+	f.Logger.Info("the image is staged", "bytes", staged.Received)
+	inner := &filling{Options: f.Options, steps: f.steps}
+	// The staged bytes were verified on their way, and are read only once more.
+	inner.Source, inner.Checksums, inner.Resume, inner.Stage = staged.Source, nil, nil, nil
+	inner.Save = func(report.Checkpoint) {}
+	result, err := inner.run(ctx)
+	if err == nil || isPermanent(err) {
+		if removed := staged.Remove(ctx); removed != nil {
+			f.Logger.Warn("the staged image stays until its owner is deleted", "error", removed)
+		}
+	}
+	return result, err
+}
+
+// isPermanent tells whether trying again would end the same way.
+func isPermanent(err error) bool {
+	var (
+		failure    *report.Failure
+		fromSource *source.Error
+		fromImage  *image.Error
+	)
+	switch {
+	case errors.As(err, &failure):
+		return failure.Permanent
+	case errors.As(err, &fromSource):
+		return fromSource.Permanent
+	}
+	return errors.As(err, &fromImage)
+}

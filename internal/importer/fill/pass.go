@@ -1,0 +1,295 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"github.com/deckhouse/virtualization/internal/image"
+	"github.com/deckhouse/virtualization/internal/image/qcow2"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/source"
+	"github.com/deckhouse/virtualization/internal/importer/stream"
+)
+
+// Ways to fill the volume.
+const (
+	methodPlain   = "plain"
+	methodScatter = "scatter"
+	methodConvert = "convert"
+	methodStage   = "stage"
+)
+
+// sink is what the volume's side remembers in a checkpoint.
+type sink struct {
+	Method string `json:"method"`
+	// Blank says that the volume reads as zeros wherever nothing was written.
+	Blank bool `json:"blank"`
+	// Tables is the digest of a qcow2 image's tables.
+	Tables string     `json:"tables,omitempty"`
+	Image  image.Info `json:"image"`
+}
+
+// pass goes through the image's file once.
+type pass struct {
+	*filling
+	disk *disk
+	sink sink
+	// stop ends the source's stream.
+	stop context.CancelFunc
+
+	stream *watched
+	// start is the offset that the stream begins at.
+	start int64
+	// content is the image's bytes from start on, head the first of all.
+	content     io.Reader
+	head        []byte
+	compression string
+	sums        sums
+	// raw are the bytes of a compressed file.
+	raw *stream.HashingReader
+
+	ranged    source.ReaderAt
+	structure *qcow2.Image
+	witness   *witness
+}
+
+// close interrupts what still reads and counts what was received.
+func (p *pass) close() {
+	if p.raw != nil {
+		p.raw.Close()
+	}
+	p.stop()
+	if p.raw != nil {
+		p.raw.Wait()
+	}
+	if p.stream != nil {
+		p.stream.Close()
+		p.received += p.stream.Received()
+	}
+	if p.ranged != nil {
+		p.ranged.Close()
+		p.received += p.ranged.Received()
+	}
+}
+
+// cause prefers what the source failed with over what the stages behind it made
+// of that.
+func (p *pass) cause(err error) error {
+	if p.stream != nil {
+		if cause := p.stream.failure(); cause != nil && !errors.Is(cause, context.Canceled) {
+			return cause
+		}
+	}
+	return err
+}
+
+// begin opens the source, finds out what the image is and how to fill the volume
+// from it.
+func (p *pass) begin(ctx context.Context) error {
+	p.sums = newSums(p.Checksums)
+	opened, err := p.Source.Open(ctx)
+	if err != nil {
+		return err
+	}
+	p.stream = watch(opened, p.Progress)
+	p.Progress.begin(report.PhaseTransferring, 0, opened.Size())
+	if err := p.openContent(); err != nil {
+		return err
+	}
+	p.head = make([]byte, image.HeadSize)
+	n, err := stream.Fill(p.content, p.head)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return p.contentError(err)
+	}
+	p.head = p.head[:n]
+	p.content = io.MultiReader(bytes.NewReader(p.head), p.content)
+	if p.sink.Image, err = image.Inspect(p.head, p.size()); err != nil {
+		return err
+	}
+	if err := p.fits(p.sink.Image.VirtualSize); err != nil {
+		return err
+	}
+	if err := p.choose(ctx); err != nil || p.sink.Method == methodStage {
+		return err
+	}
+	p.disk.blank, err = p.disk.Blank(ctx)
+	p.sink.Blank = p.disk.blank
+	return err
+}
+
+// openContent looks whether the source's bytes are compressed.
+func (p *pass) openContent() error {
+	magic := make([]byte, stream.MagicSize)
+	n, err := stream.Fill(p.stream, magic)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	whole := io.MultiReader(bytes.NewReader(magic[:n]), p.stream)
+	p.compression = stream.Compression(magic[:n])
+	if p.compression == "" {
+		p.content = whole
+		if size := p.size(); size != source.UnknownSize {
+			p.content = stream.Exactly(whole, size)
+		}
+		return nil
+	}
+	p.raw = stream.NewHashingReader(whole, p.sums.list()...)
+	plain, err := stream.Decompress(p.compression, p.raw)
+	if err != nil {
+		return p.contentError(err)
+	}
+	p.content = plain
+	return nil
+}
+
+// size of the image, if it is known.
+func (p *pass) size() int64 {
+	if p.compression != "" {
+		return source.UnknownSize
+	}
+	return p.stream.Size()
+}
+
+// choose decides how the volume is filled.
+func (p *pass) choose(ctx context.Context) error {
+	switch p.sink.Image.Format {
+	case image.FormatRaw, image.FormatISO:
+		p.sink.Method = methodPlain
+		return nil
+	}
+	p.sink.Method = methodStage
+	ranged, ok := p.Source.(source.Ranged)
+	if !ok || p.compression != "" {
+		return nil
+	}
+	if err := p.openRanged(ctx, ranged, p.stream.Validator()); err != nil {
+		if errors.Is(err, source.ErrNotRanged) {
+			return nil
+		}
+		return err
+	}
+	if p.sink.Image.Format == image.FormatQCOW2 {
+		err := p.readTables()
+		if err == nil {
+			p.sink.Method = methodScatter
+			return nil
+		} else if !errors.Is(err, qcow2.ErrUnsupported) {
+			return err
+		}
+		p.Logger.Info("leaving the image to qemu-img", "cause", err)
+	}
+	p.sink.Method = methodConvert
+	return nil
+}
+
+// openRanged opens the image for reading at random, if it is still the same.
+func (p *pass) openRanged(ctx context.Context, from source.Ranged, validator string) error {
+	opened, err := from.OpenRanged(ctx)
+	if err != nil {
+		return err
+	}
+	p.ranged = opened
+	if opened.Validator() != validator || opened.Size() != p.stream.Size() {
+		return &source.ChangedError{Why: "the image has changed since it was opened"}
+	}
+	return nil
+}
+
+func (p *pass) readTables() error {
+	p.witness = &witness{reader: p.ranged}
+	structure, err := qcow2.Open(p.witness, p.ranged.Size())
+	if err != nil {
+		return err
+	}
+	p.structure = structure
+	p.sink.Tables = p.witness.close()
+	return p.fits(structure.VirtualSize())
+}
+
+// resume opens the source where a checkpoint is.
+func (p *pass) resume(ctx context.Context, c *report.Checkpoint) error {
+	cannot := func(why string) error { return &source.ChangedError{Why: why} }
+	from, resumable := p.Source.(source.Resumable)
+	switch {
+	case json.Unmarshal([]byte(c.Sink), &p.sink) != nil || (p.sink.Method != methodPlain && p.sink.Method != methodScatter):
+		return cannot("the checkpoint is of another version of the importer")
+	case !resumable || c.Validator == "" || c.Offset <= 0 || c.Offset%p.chunk != 0:
+		return cannot("the source cannot be read from the middle on")
+	}
+	p.disk.blank, p.start = p.sink.Blank, c.Offset
+	p.sums = newSums(p.Checksums)
+	if err := p.sums.restore(c.Hashes); err != nil {
+		return cannot(err.Error())
+	}
+	if err := p.fits(p.sink.Image.VirtualSize); err != nil {
+		return err
+	}
+	opened, err := from.OpenAt(ctx, c.Offset, c.Validator)
+	if err != nil {
+		return err
+	}
+	p.stream = watch(opened, p.Progress)
+	p.Progress.begin(report.PhaseTransferring, c.Offset, opened.Size())
+	p.content = p.stream
+	if size := opened.Size(); size != source.UnknownSize {
+		p.content = stream.Exactly(p.stream, size-c.Offset)
+	}
+	if p.sink.Method == methodScatter {
+		return p.resumeScatter(ctx, c)
+	}
+	return nil
+}
+
+func (p *pass) resumeScatter(ctx context.Context, c *report.Checkpoint) error {
+	ranged, ok := p.Source.(source.Ranged)
+	if !ok {
+		return &source.ChangedError{Why: "the source cannot be read at random any more"}
+	}
+	if err := p.openRanged(ctx, ranged, c.Validator); err != nil {
+		return err
+	}
+	before := p.sink.Tables
+	if err := p.readTables(); err != nil {
+		return err
+	}
+	if p.sink.Tables != before || !p.witness.skip(c.Offset) {
+		return &source.ChangedError{Why: "the image's tables are not the same as before"}
+	}
+	return nil
+}
+
+// run fills the volume by the method that was chosen.
+func (p *pass) run(ctx context.Context) (*report.Result, error) {
+	if p.sink.Method != methodStage {
+		p.stream.recorded()
+	}
+	var err error
+	switch p.sink.Method {
+	case methodPlain:
+		err = p.plain(ctx)
+	case methodScatter:
+		err = p.scatter(ctx)
+	case methodConvert:
+		err = p.convert(ctx)
+	default:
+		return p.stage(ctx, p.handOver(), nil)
+	}
+	if err == nil {
+		err = p.disk.Sync()
+	}
+	if err != nil {
+		return nil, p.contentError(p.cause(err))
+	}
+	return &report.Result{
+		Format:           string(p.sink.Image.Format),
+		VirtualSizeBytes: p.sink.Image.VirtualSize,
+		StoredSizeBytes:  max(p.stream.Size(), 0),
+		CDROM:            p.sink.Image.CDROM,
+	}, nil
+}

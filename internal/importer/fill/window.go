@@ -1,0 +1,324 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fill
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/deckhouse/virtualization/internal/importer/source"
+	"github.com/deckhouse/virtualization/internal/importer/stream"
+)
+
+const (
+	blockSize = 1 << 20
+	// blockCount bounds the window's memory.
+	blockCount = 40
+	// readAhead is how many blocks the sequential stream runs ahead of the reader.
+	readAhead = 16
+)
+
+// window lets a program read a file at random that is being read in order.
+//
+// Programs that convert images read them nearly in order, in small steps and one
+// at a time, which over a network takes a round trip each. So one stream of the
+// whole file runs a little ahead of the reader and serves it; only what is far
+// from the stream is requested by itself. The stream also is what checksums are
+// computed from. Then every block that did not come from it is compared with it.
+type window struct {
+	ranged io.ReaderAt
+	size   int64
+	// verified says that the stream's digests are kept and compared.
+	verified bool
+	// pinned is the head, which was inspected: it is never read a second time.
+	pinned []byte
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	blocks  map[int64]*windowBlock
+	// spare is the memory of forgotten blocks.
+	spare [][]byte
+	// clock orders the uses of blocks.
+	clock int64
+	// next is the stream's next block, wanted the last one it may go to.
+	next, wanted int64
+	// drain lets the stream run to its end: nobody reads the window any more.
+	drain bool
+	// ended is true when the stream gives nothing more.
+	ended bool
+	err   error
+
+	// streamed are the digests of blocks that the stream gave, read those of
+	// blocks that were requested before the stream came to them.
+	streamed []digest
+	read     map[int64]digest
+}
+
+type digest [sha256.Size]byte
+
+// windowBlock is a block that is there or under way.
+type windowBlock struct {
+	content []byte
+	ready   bool
+	used    int64
+	users   int
+}
+
+func newWindow(ranged io.ReaderAt, size int64, head []byte, verified bool) *window {
+	w := &window{ranged: ranged, size: size, verified: verified, pinned: head, blocks: map[int64]*windowBlock{}, wanted: readAhead, read: map[int64]digest{}}
+	w.changed = sync.NewCond(&w.mu)
+	return w
+}
+
+// ReadAt implements io.ReaderAt.
+func (w *window) ReadAt(p []byte, offset int64) (int, error) {
+	if offset < 0 || offset > w.size-int64(len(p)) {
+		return 0, io.ErrUnexpectedEOF
+	}
+	done := 0
+	for done < len(p) {
+		at := offset + int64(done)
+		if at < int64(len(w.pinned)) {
+			done += copy(p[done:], w.pinned[at:])
+			continue
+		}
+		block, err := w.borrow(at / blockSize)
+		if err != nil {
+			return done, err
+		}
+		done += copy(p[done:], block.content[at%blockSize:])
+		w.giveBack(block)
+	}
+	return done, nil
+}
+
+func (w *window) giveBack(b *windowBlock) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.users--
+	w.changed.Broadcast()
+}
+
+// borrow returns a block that stays as it is until it is given back.
+func (w *window) borrow(index int64) (*windowBlock, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.err == nil {
+		b := w.blocks[index]
+		switch {
+		case b != nil && b.ready:
+			b.users++
+			w.clock++
+			b.used = w.clock
+			w.follow(index)
+			return b, nil
+		case b == nil && !w.comes(index) && w.makeRoom():
+			if err := w.request(index); err != nil {
+				w.fail(err)
+			}
+		default:
+			w.follow(index)
+			w.changed.Wait()
+		}
+	}
+	return nil, w.err
+}
+
+// comes tells whether the stream is about to give the block.
+func (w *window) comes(index int64) bool {
+	return !w.ended && index >= w.next && index < w.next+readAhead
+}
+
+// follow lets the stream run ahead of a block that is close to it.
+func (w *window) follow(index int64) {
+	if index+readAhead > w.wanted && index < w.next+readAhead {
+		w.wanted = index + readAhead
+		w.changed.Broadcast()
+	}
+}
+
+// request reads a block at random. The lock is given away meanwhile.
+func (w *window) request(index int64) error {
+	b := &windowBlock{content: w.memory(index)}
+	w.blocks[index] = b
+	w.mu.Unlock()
+	n, err := w.ranged.ReadAt(b.content, index*blockSize)
+	var sum digest
+	if w.verified {
+		sum = sha256.Sum256(b.content)
+	}
+	w.mu.Lock()
+	if n < len(b.content) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = &source.ChangedError{Why: "the image has become shorter"}
+		}
+		return err
+	}
+	b.ready = true
+	w.clock++
+	b.used = w.clock
+	w.changed.Broadcast()
+	if !w.verified {
+		return nil
+	}
+	if index < w.next {
+		return compare(sum, w.streamed[index])
+	}
+	if known, twice := w.read[index]; twice {
+		return compare(sum, known)
+	}
+	w.read[index] = sum
+	return nil
+}
+
+func compare(a, b digest) error {
+	if a != b {
+		return &source.ChangedError{Why: "the source sends other bytes when it is asked for a part of the image"}
+	}
+	return nil
+}
+
+// makeRoom forgets the block whose last use is longest ago if there are enough.
+// It returns false if all of them are being used.
+func (w *window) makeRoom() bool {
+	if len(w.blocks) < blockCount {
+		return true
+	}
+	oldest := int64(-1)
+	for index, b := range w.blocks {
+		if b.ready && b.users == 0 && (oldest < 0 || b.used < w.blocks[oldest].used) {
+			oldest = index
+		}
+	}
+	if oldest < 0 {
+		return false
+	}
+	w.spare = append(w.spare, w.blocks[oldest].content)
+	delete(w.blocks, oldest)
+	return true
+}
+
+// memory for a block; the last of a file may be shorter.
+func (w *window) memory(index int64) []byte {
+	length := min(blockSize, w.size-index*blockSize)
+	if last := len(w.spare) - 1; last >= 0 {
+		content := w.spare[last]
+		w.spare = w.spare[:last]
+		return content[:length]
+	}
+	return make([]byte, length, blockSize)
+}
+
+// fail ends all reading.
+func (w *window) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.changed.Broadcast()
+}
+
+// abort ends all reading from outside.
+func (w *window) abort(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail(err)
+}
+
+// failure is what ended the reading, if anything did.
+func (w *window) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// run passes the stream through the window, to its end if there is a checksum
+// to be computed of it, else until nobody reads any more.
+func (w *window) run(r io.Reader) error {
+	buffer := make([]byte, blockSize)
+	for index := int64(0); index*blockSize < w.size; index++ {
+		if !w.await(index) {
+			return nil
+		}
+		content := buffer[:min(blockSize, w.size-index*blockSize)]
+		n, err := stream.Fill(r, content)
+		if n < len(content) {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = &source.ChangedError{Why: "the image has become shorter"}
+			}
+			return w.end(err)
+		}
+		if err := w.arrive(index, content); err != nil {
+			return w.end(err)
+		}
+	}
+	n, err := stream.Fill(r, buffer[:1])
+	switch {
+	case n > 0:
+		err = &source.ChangedError{Why: "the image has become longer"}
+	case errors.Is(err, io.EOF):
+		err = nil
+	}
+	return w.end(err)
+}
+
+// await blocks until the block is wanted; it returns false if none is any more.
+func (w *window) await(index int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.err == nil && index >= w.wanted && !w.drain {
+		w.changed.Wait()
+	}
+	return w.err == nil && (!w.drain || w.verified)
+}
+
+// arrive keeps a block of the stream for the reader.
+func (w *window) arrive(index int64, content []byte) error {
+	var sum digest
+	if w.verified {
+		sum = sha256.Sum256(content)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next = index + 1
+	defer w.changed.Broadcast()
+	if w.blocks[index] == nil && !w.drain && w.makeRoom() {
+		b := &windowBlock{content: w.memory(index), ready: true}
+		copy(b.content, content)
+		w.clock++
+		b.used = w.clock
+		w.blocks[index] = b
+	}
+	if !w.verified {
+		return nil
+	}
+	w.streamed = append(w.streamed, sum)
+	known, read := w.read[index]
+	delete(w.read, index)
+	if read {
+		return compare(sum, known)
+	}
+	return nil
+}
+
+// end notes that the stream gives nothing more.
+func (w *window) end(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	if err != nil {
+		w.fail(err)
+	}
+	w.changed.Broadcast()
+	return w.err
+}
+
+// finish tells that nobody reads the window any more.
+func (w *window) finish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drain = true
+	w.changed.Broadcast()
+}

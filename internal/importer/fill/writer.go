@@ -1,0 +1,88 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fill
+
+import (
+	"context"
+
+	"github.com/deckhouse/virtualization/internal/importer/volume"
+)
+
+const (
+	// zeroUnit is the granularity in which zeros are left out: coarse enough that
+	// a file is not torn into small pieces.
+	zeroUnit = 64 << 10
+	// parallelWrites keep a volume behind a network busy.
+	parallelWrites = 4
+)
+
+// disk is the volume as the ways of filling it see it.
+type disk struct {
+	*volume.Volume
+	// blank is true if the volume reads as zeros wherever nothing was written.
+	blank bool
+}
+
+// write writes what is not zero, and zeros only where there may be something
+// else.
+func (d *disk) write(p []byte, offset int64) error {
+	if !d.blank {
+		_, err := d.WriteAt(p, offset)
+		return err
+	}
+	for len(p) > 0 {
+		skip, length := 0, 0
+		for skip < len(p) && volume.IsZero(p[skip:min(skip+zeroUnit, len(p))]) {
+			skip = min(skip+zeroUnit, len(p))
+		}
+		for skip+length < len(p) && !volume.IsZero(p[skip+length:min(skip+length+zeroUnit, len(p))]) {
+			length = min(length+zeroUnit, len(p)-skip)
+		}
+		if length > 0 {
+			if _, err := d.WriteAt(p[skip:skip+length], offset+int64(skip)); err != nil {
+				return err
+			}
+		}
+		p, offset = p[skip+length:], offset+int64(skip+length)
+	}
+	return nil
+}
+
+// plain is the consumer for an image whose file is the disk itself.
+type plain struct {
+	disk    *disk
+	workers *workers
+	// fits fails for a file longer than the disk.
+	fits func(length int64) error
+}
+
+func newPlain(d *disk, fits func(int64) error) *plain {
+	return &plain{disk: d, workers: newWorkers(parallelWrites), fits: fits}
+}
+
+func (w *plain) take(ctx context.Context, p *piece) error {
+	if err := w.fits(p.end()); err != nil {
+		return err
+	}
+	p.retain()
+	err := w.workers.do(ctx, func() error {
+		defer p.release()
+		if !w.disk.blank && volume.IsZero(p.data) {
+			return w.disk.Zero(ctx, p.offset, int64(len(p.data)))
+		}
+		return w.disk.write(p.data, p.offset)
+	})
+	if err != nil {
+		p.release()
+	}
+	return err
+}
+
+// settle makes the rest of the volume zero when the file has ended.
+func (w *plain) settle(ctx context.Context, m *mark) error {
+	if err := w.workers.wait(); err != nil || !m.last || w.disk.blank {
+		return err
+	}
+	return w.disk.Zero(ctx, m.offset, w.disk.Size()-m.offset)
+}
