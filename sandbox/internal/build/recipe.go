@@ -133,7 +133,7 @@ func (p *pinned) version(modulePath string) (string, error) {
 // locate splits the path of a file or package into the required module that holds
 // it and the rest.
 func (p *pinned) locate(source string) (module.Version, string, error) {
-	for dir := path.Dir(source); dir != "."; dir = path.Dir(dir) {
+	for dir := path.Dir(source); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if version, err := p.version(dir); err == nil {
 			return module.Version{Path: dir, Version: version}, strings.TrimPrefix(source, dir+"/"), nil
 		}

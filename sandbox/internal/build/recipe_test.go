@@ -106,6 +106,39 @@ func TestLocateFindsTheModuleOfAFile(t *testing.T) {
 	}
 }
 
+// A path of the machine is in no module, however far up one looks.
+func TestLocateRefusesPathsOfTheMachine(t *testing.T) {
+	p, err := loadPinned(writeModule(t, someGoMod, "{}"), "third_party/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{"/etc/libvirt/qemu.conf", "/", "", "qemu.conf", "../../etc/passwd"} {
+		if module, inside, err := p.locate(source); err == nil {
+			t.Errorf("%q is %q of %s", source, inside, module)
+		}
+	}
+}
+
+func TestVersionFollowsReplacements(t *testing.T) {
+	p, err := loadPinned(writeModule(t, someGoMod, "{}"), "third_party/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for module, want := range map[string]string{
+		"example.org/a": "v1.2.3", "example.org/a/nested": "v0.1.0",
+		// What is compiled is the replacement.
+		"example.org/replaced": "v0.9.1",
+	} {
+		if got, err := p.version(module); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", module, got, err, want)
+		}
+	}
+	// Replaced by a folder, it has no version that could be told.
+	if got, err := p.version("libguestfs.org/libnbd"); err == nil {
+		t.Errorf("a folder has the version %s", got)
+	}
+}
+
 func TestLoadPinnedRefuses(t *testing.T) {
 	tests := map[string]struct{ goMod, recipe, want string }{
 		"unknown field":   {someGoMod, "cgoo: true", `unknown field "cgoo"`},
