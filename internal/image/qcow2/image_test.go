@@ -52,7 +52,7 @@ func golden(t testing.TB, name string) []byte {
 func open(file []byte) (*Image, error) { return Open(bytes.NewReader(file), int64(len(file))) }
 
 // unpack makes the disk out of the image, the way a caller does.
-func unpack(t *testing.T, i *Image, file []byte) []byte {
+func unpack(t testing.TB, i *Image, file []byte) []byte {
 	t.Helper()
 	disk := make([]byte, i.VirtualSize())
 	for e := range i.Extents() {
