@@ -22,7 +22,10 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/clustervirtualimage"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
+	"github.com/deckhouse/virtualization/internal/controller/populator"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/imageimport"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/controller/virtualdisk"
 	"github.com/deckhouse/virtualization/internal/controller/virtualimage"
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
@@ -48,18 +51,17 @@ func addControllers(mgr ctrl.Manager, o options) error {
 		return fmt.Errorf("--virtual-machine-cidrs: %w", err)
 	}
 	images.dependencies.Reports = reports
+	images.dependencies.Filler = filling.Volumes{Populated: filling.Populated{Reports: reports}}
 	forKind := func(kind string) imageimport.Options {
-		return imageimport.Options{Dependencies: images.dependencies, Wake: reports.Events(kind)}
+		return imageimport.Options{
+			Dependencies: images.dependencies, Wake: reports.Events(kind), WakeClaims: reports.Events(filling.ClaimKind),
+		}
 	}
 	setups := []func() error{
 		func() error { return virtualimage.Setup(mgr, forKind(v1alpha2.VirtualImageKind)) },
 		func() error { return clustervirtualimage.Setup(mgr, forKind(v1alpha2.ClusterVirtualImageKind)) },
-		func() error {
-			return virtualdisk.Setup(mgr, virtualdisk.Options{
-				Issuer: images.dependencies.Issuer, Clock: clock.RealClock{}, CABundle: images.dependencies.Settings.CABundle,
-				DefaultStorageClass: o.defaultDiskClass, AllowedStorageClasses: o.allowedDiskClasses,
-			})
-		},
+		func() error { return populator.Setup(mgr, populatorOptions(images.dependencies, reports)) },
+		func() error { return virtualdisk.Setup(mgr, diskOptions(images.dependencies, o, reports)) },
 		func() error {
 			return virtualmachineclass.Setup(mgr, virtualmachineclass.Options{Clock: clock.RealClock{}})
 		},
@@ -74,6 +76,28 @@ func addControllers(mgr ctrl.Manager, o options) error {
 		}
 	}
 	return nil
+}
+
+// diskOptions are what disks share with images, and the storage classes for them.
+func diskOptions(images imageimport.Dependencies, o options, reports *reportserver.Server) virtualdisk.Options {
+	return virtualdisk.Options{
+		Dependencies: virtualdisk.Dependencies{
+			Filler: images.Filler, Issuer: images.Issuer, Clock: images.Clock, Settings: images.Settings.Settings,
+			Classes: filling.Classes{Default: o.defaultDiskClass, Allowed: o.allowedDiskClasses},
+		},
+		Wake: reports.Events(filling.ClaimKind),
+	}
+}
+
+// populatorOptions are what the populator shares with images.
+func populatorOptions(images imageimport.Dependencies, reports *reportserver.Server) populator.Options {
+	return populator.Options{
+		Dependencies: populator.Dependencies{
+			Settings: images.Settings.Settings, RegistryAddress: images.Settings.RegistryAddress,
+			Issuer: images.Issuer, Registry: images.Registry, Reports: reports, Clock: images.Clock,
+		},
+		Wake: reports.Events(filling.ClaimKind),
+	}
 }
 
 type imageOptions struct {
@@ -105,11 +129,20 @@ func newImageOptions(o options) (imageOptions, error) {
 			Issuer: issuer, Clock: clock.RealClock{},
 			Registry: &dvcr.Client{Issuer: issuer, CAFile: o.caFile},
 			Settings: imageimport.Settings{
-				ClusterNamespace: o.namespace, ImporterImage: o.importerImage, RegistryAddress: o.dvcrAddress,
-				CABundle: ca, ReportURL: o.reportURL,
+				Settings:        o.importers(ca),
+				RegistryAddress: o.dvcrAddress,
+				Classes:         filling.Classes{Default: o.defaultImageClass, Allowed: o.allowedImageClasses},
 			},
 		},
 	}, nil
+}
+
+// importers are the settings of all pods that move bytes.
+func (o *options) importers(ca []byte) importerpod.Settings {
+	return importerpod.Settings{
+		Namespace: o.namespace, ImporterImage: o.importerImage, PullSecret: o.pullSecret, CABundle: ca, ReportURL: o.reportURL,
+		RefuseNetworks: o.refusedNetworks, Uploads: o.uploads,
+	}
 }
 
 // engineKinds are served only once KubeVirt's and CDI's operators have installed

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/logging"
 	"github.com/deckhouse/virtualization/internal/program"
 )
@@ -33,11 +34,17 @@ type options struct {
 	dvcrAddress   string
 	tokenKeyFile  string
 	importerImage string
+	pullSecret    string
 	reportURL     string
 
-	ranges             []string
-	defaultDiskClass   string
-	allowedDiskClasses []string
+	refusedNetworks []string
+	uploads         importerpod.Uploads
+
+	ranges              []string
+	defaultDiskClass    string
+	allowedDiskClasses  []string
+	defaultImageClass   string
+	allowedImageClasses []string
 }
 
 func main() { program.Main(newCommand()) }
@@ -60,8 +67,16 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.dvcrAddress, "dvcr-address", "dvcr.d8-virtualization.svc", "host of the image registry")
 	flags.StringVar(&o.tokenKeyFile, "dvcr-token-key-file", "/etc/dvcr/tokenPrivateKey", "PEM file of the key that signs registry tokens")
 	flags.StringVar(&o.importerImage, "importer-image", "", "container image of importers")
+	flags.StringVar(&o.pullSecret, "image-pull-secret", "virtualization-module-registry", "Secret in --namespace that --importer-image is pulled with")
 	flags.StringVar(&o.reportURL, "report-url", "", "URL at which importers reach --webhook-address")
 	flags.StringSliceVar(&o.ranges, "virtual-machine-cidrs", nil, "address ranges of machines, for example 10.66.10.0/24")
+	flags.StringSliceVar(&o.refusedNetworks, "refuse-networks", nil, "networks that nothing is imported from (default: loopback and link-local)")
+	flags.StringVar(&o.uploads.Host, "upload-ingress-host", "", "public host of uploads (default: they come from inside the cluster only)")
+	flags.StringVar(&o.uploads.Scheme, "upload-ingress-scheme", "https", "scheme of the public addresses of uploads")
+	flags.StringVar(&o.uploads.IngressClass, "upload-ingress-class", "", "class of the Ingress of uploads")
+	flags.StringVar(&o.uploads.TLSSecret, "upload-ingress-tls-secret", "", "Secret in --namespace with the certificate of --upload-ingress-host")
+	flags.StringVar(&o.defaultImageClass, "default-image-storage-class", "", "storage class of images on volumes that name none (default: the cluster's)")
+	flags.StringSliceVar(&o.allowedImageClasses, "allowed-image-storage-classes", nil, "storage classes that images may use (default: all)")
 	flags.StringVar(&o.defaultDiskClass, "default-disk-storage-class", "", "storage class of disks that name none (default: the cluster's)")
 	flags.StringSliceVar(&o.allowedDiskClasses, "allowed-disk-storage-classes", nil, "storage classes that disks may use (default: all)")
 }

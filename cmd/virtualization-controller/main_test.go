@@ -22,7 +22,8 @@ func TestFlagsOfTheChart(t *testing.T) {
 	for _, name := range []string{
 		"namespace", "leader-elect", "webhook-address", "health-address", "metrics-address", "tls-dir", "ca-file", "dvcr-address",
 		"dvcr-token-key-file", "importer-image", "report-url", "virtual-machine-cidrs", "default-disk-storage-class",
-		"allowed-disk-storage-classes", "log-level", "log-format",
+		"allowed-disk-storage-classes", "default-image-storage-class", "allowed-image-storage-classes", "refuse-networks",
+		"upload-ingress-host", "upload-ingress-scheme", "upload-ingress-class", "upload-ingress-tls-secret", "log-level", "log-format",
 	} {
 		if flags.Lookup(name) == nil {
 			t.Errorf("--%s is gone, but the chart sets it", name)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -31,7 +32,7 @@ const leaseName = "virtualization-controller"
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, storagev1.AddToScheme, v1alpha2.AddToScheme, kubevirtv1.AddToScheme, cdiv1beta1.AddToScheme,
+		corev1.AddToScheme, networkingv1.AddToScheme, storagev1.AddToScheme, v1alpha2.AddToScheme, kubevirtv1.AddToScheme, cdiv1beta1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err
@@ -71,7 +72,14 @@ func newManager(o options) (ctrl.Manager, error) {
 		// The controllers have no right to list Secrets and ConfigMaps: those that
 		// are needed are read one by one.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
-		Cache:  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			// What leads to uploads is in the module's namespace only.
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Service{}:       {Namespaces: map[string]cache.Config{o.namespace: {}}},
+				&networkingv1.Ingress{}: {Namespaces: map[string]cache.Config{o.namespace: {}}},
+			},
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the manager: %w", err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared/imageimport"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
@@ -33,25 +34,48 @@ func TestAdapterReadsAndWritesTheWholeStatus(t *testing.T) {
 	image.Status.Phase, image.Status.Progress = "Failed", "10%"
 	image.Status.Target.RegistryURL = "old"
 	image.Status.UsedInNamespaces = []string{"team"}
-	source, status := read(image)
-	if source.Type != "HTTP" || source.Storage != "" || source.HTTP.URL != "https://example.org/a" {
-		t.Errorf("source: %+v", source)
+	spec, status := read(image)
+	if spec.Source.Type != "HTTP" || spec.Storage != "" || spec.Source.HTTP.URL != "https://example.org/a" {
+		t.Errorf("spec: %+v", spec)
 	}
 	if status.Phase != "Failed" || status.Progress != "10%" || status.RegistryURL != "old" {
 		t.Errorf("status: %+v", status)
 	}
-	source.HTTP.URL = "changed"
+	spec.Source.HTTP.URL = "changed"
 	if image.Spec.DataSource.HTTP.URL != "https://example.org/a" {
 		t.Error("what was read shares memory with the object")
 	}
-	status.Phase, status.RegistryURL, status.Format = "Ready", "new", "qcow2"
+	if len(status.UsedIn) != 1 || status.UsedIn[0] != "team" {
+		t.Errorf("used in: %v", status.UsedIn)
+	}
+	status.Phase, status.RegistryURL, status.Format, status.UsedIn = "Ready", "new", "qcow2", []string{"other"}
 	write(image, status)
 	if image.Status.Phase != "Ready" || image.Status.Target.RegistryURL != "new" || image.Status.Format != "qcow2" ||
-		image.Status.UsedInNamespaces[0] != "team" {
+		image.Status.UsedInNamespaces[0] != "other" {
 		t.Errorf("status: %+v", image.Status)
 	}
 	if a := adapter(); a.Kind != "ClusterVirtualImage" || a.Finalizer != "virtualization.deckhouse.io/cvi-cleanup" || a.New() == nil {
 		t.Errorf("adapter: %+v", a)
+	}
+}
+
+func TestWords(t *testing.T) {
+	image := &v1alpha2.ClusterVirtualImage{}
+	image.Spec.DataSource = v1alpha2.ClusterVirtualImageDataSource{Type: "ContainerImage", ContainerImage: &v1alpha2.ClusterContainerImageSource{
+		Image: "example.org/disks/debian:13", ImagePullSecret: &v1alpha2.ClusterImagePullSecret{Name: "regcred", Namespace: "secrets"},
+	}}
+	if got := words(image).ContainerImage; got.Image != "example.org/disks/debian:13" || got.Secret.String() != "secrets/regcred" {
+		t.Errorf("container image: %+v", got)
+	}
+	for kind, want := range map[string]string{
+		"VirtualImage": "VirtualImage team/a", "VirtualDisk": "VirtualDisk team/a", "ClusterVirtualImage": "ClusterVirtualImage a",
+	} {
+		image.Spec.DataSource = v1alpha2.ClusterVirtualImageDataSource{
+			Type: "ObjectRef", ObjectRef: &v1alpha2.ClusterVirtualImageObjectRef{Kind: kind, Name: "a", Namespace: "team"},
+		}
+		if got := words(image).Object.String(); got != want {
+			t.Errorf("object: %s", got)
+		}
 	}
 }
 
@@ -64,7 +88,9 @@ func TestImportInTheModulesNamespace(t *testing.T) {
 	cluster := controllertest.Start(t, apiserver.Scheme(), func(mgr ctrl.Manager) error {
 		return Setup(mgr, Options{Dependencies: imageimport.Dependencies{
 			Issuer: issuer, Registry: registry, Reports: reportserver.New(verifier, clock.RealClock{}), Clock: clock.RealClock{},
-			Settings: imageimport.Settings{ClusterNamespace: namespace, ImporterImage: "importer", RegistryAddress: "dvcr.example.org"},
+			Settings: imageimport.Settings{
+				Settings: importerpod.Settings{Namespace: namespace, ImporterImage: "importer"}, RegistryAddress: "dvcr.example.org",
+			},
 		}})
 	})
 	image := &v1alpha2.ClusterVirtualImage{

@@ -5,6 +5,7 @@ package virtualimage
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/imageimport"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/report"
@@ -42,29 +45,80 @@ type world struct {
 	*controllertest.Cluster
 	t         *testing.T
 	namespace string
-	registry  *controllertest.Registry
-	verifier  *token.Verifier
-	reports   *reportserver.Server
+	// module is the namespace of the importers.
+	module   string
+	filler   *fakeFiller
+	registry *controllertest.Registry
+	verifier *token.Verifier
+	reports  *reportserver.Server
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldIn(t, apiserver.Namespace(t, apiserver.Client(t)))
+}
+
+// newWorldIn starts the controller with a namespace that another one may have left.
+func newWorldIn(t *testing.T, module string) *world {
+	t.Helper()
 	issuer, verifier := dvcrtest.Keys(t)
-	w := &world{t: t, registry: &controllertest.Registry{}, verifier: verifier, reports: reportserver.New(verifier, clock.RealClock{})}
+	w := &world{t: t, module: module, filler: &fakeFiller{}, registry: &controllertest.Registry{}, verifier: verifier, reports: reportserver.New(verifier, clock.RealClock{})}
 	w.Cluster = controllertest.Start(t, apiserver.Scheme(), func(mgr ctrl.Manager) error {
 		return Setup(mgr, Options{
 			Wake: w.reports.Events("VirtualImage"),
 			Dependencies: imageimport.Dependencies{
 				Issuer: issuer, Registry: w.registry, Reports: w.reports, Clock: clock.RealClock{},
+				Filler: w.filler,
 				Settings: imageimport.Settings{
-					ClusterNamespace: "d8-virtualization", ImporterImage: "importer", RegistryAddress: "dvcr.example.org",
-					CABundle: []byte("module CA"), ReportURL: "https://controller.example.org/reports",
+					Settings: importerpod.Settings{
+						Namespace: w.module, ImporterImage: "importer", CABundle: []byte("module CA"),
+						ReportURL: "https://controller.example.org/reports",
+						Uploads:   importerpod.Uploads{Host: "virtualization.example.org"},
+					},
+					RegistryAddress: "dvcr.example.org",
 				},
 			},
 		})
 	})
 	w.namespace = apiserver.Namespace(t, w.Client)
 	return w
+}
+
+// fakeFiller makes a claim that says itself how its fill is doing.
+type fakeFiller struct{}
+
+// Annotations of a claim of fakeFiller.
+const (
+	annotationHash  = "example.org/hash"
+	annotationState = "example.org/state"
+)
+
+func (*fakeFiller) Kinds() []client.Object { return nil }
+
+func (*fakeFiller) Start(fill filling.Fill) []client.Object {
+	return []client.Object{&corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: fill.Owner.Namespace, Name: fill.Owner.ClaimName(),
+			Annotations: map[string]string{annotationHash: fill.Hash, "example.org/source": fill.Source.Kind + "/" + fill.Source.Name + fill.Source.ClaimName},
+		},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{fill.Modes.Access}, StorageClassName: &fill.StorageClassName,
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: fill.Size}},
+		},
+	}}
+}
+
+func (*fakeFiller) Observe(ctx context.Context, reader client.Reader, owner filling.Owner) (filling.Filling, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	err := reader.Get(ctx, client.ObjectKey{Namespace: owner.Namespace, Name: owner.ClaimName()}, claim)
+	if err != nil || claim.Annotations[annotationHash] == "" || len(claim.OwnerReferences) > 0 {
+		return filling.Filling{Owner: owner}, client.IgnoreNotFound(err)
+	}
+	state := filling.State(claim.Annotations[annotationState])
+	if state == filling.None {
+		state = filling.Pending
+	}
+	return filling.Filling{Owner: owner, Hash: claim.Annotations[annotationHash], State: state, Percent: 50}, nil
 }
 
 func (w *world) create(name string, source v1alpha2.VirtualImageDataSource) *v1alpha2.VirtualImage {
@@ -115,7 +169,7 @@ func (w *world) waitPod(image *v1alpha2.VirtualImage, before *corev1.Pod) *corev
 }
 
 func (w *world) childKey(image *v1alpha2.VirtualImage) client.ObjectKey {
-	return client.ObjectKey{Namespace: w.namespace, Name: "d8v-vi-importer-" + string(image.UID)}
+	return client.ObjectKey{Namespace: w.module, Name: "d8v-vi-importer-" + string(image.UID)}
 }
 
 // play sets the importer's state.
@@ -307,25 +361,10 @@ func TestDeletionDuringTheImportLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestUnsupportedSourceDoesNotHang(t *testing.T) {
-	w := newWorld(t)
-	image := w.create("debian", v1alpha2.VirtualImageDataSource{Type: "Upload"})
-	failed := w.waitStatus(image, "Failed", "DatasourceIsNotReady")
-	if message := meta.FindStatusCondition(failed.Status.Conditions, "Ready").Message; !strings.HasPrefix(message, "spec.dataSource.type: Upload") {
-		t.Errorf("message: %q", message)
-	}
-	w.StaysQuiet(200 * time.Millisecond)
-	failed.Spec.DataSource = httpSource("https://example.org/disk.qcow2")
-	if err := w.Client.Update(t.Context(), failed); err != nil {
-		t.Fatal(err)
-	}
-	w.waitPod(image, nil)
-}
-
 func TestQuotaIsTold(t *testing.T) {
 	w := newWorld(t)
 	quota := &corev1.ResourceQuota{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "small"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.module, Name: "small"},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"pods": resource.MustParse("0")}},
 	}
 	if err := w.Client.Create(t.Context(), quota); err != nil {
@@ -337,7 +376,7 @@ func TestQuotaIsTold(t *testing.T) {
 	}
 	image := w.create("debian", httpSource("https://example.org/disk.qcow2"))
 	refused := w.waitStatus(image, "Pending", "QuotaExceeded")
-	if message := meta.FindStatusCondition(refused.Status.Conditions, "Ready").Message; !strings.Contains(message, "exceeded quota: small") {
+	if message := meta.FindStatusCondition(refused.Status.Conditions, "Ready").Message; !strings.Contains(message, "quota small leaves no room: 1 are missing of pods") {
 		t.Errorf("message: %q", message)
 	}
 	if err := w.Client.Delete(t.Context(), quota); err != nil {
@@ -355,20 +394,20 @@ func TestQuotaIsTold(t *testing.T) {
 
 func TestRestartOfTheControllerDuringTheImport(t *testing.T) {
 	var image *v1alpha2.VirtualImage
-	var namespace string
+	var namespace, module string
 	t.Run("before", func(t *testing.T) {
 		w := newWorld(t)
-		namespace = w.namespace
+		namespace, module = w.namespace, w.module
 		image = w.create("debian", httpSource("https://example.org/disk.qcow2"))
 		w.playRunning(w.waitPod(image, nil))
 		w.waitStatus(image, "Provisioning", "Provisioning")
 	})
 	c := apiserver.Client(t)
-	nobody := &world{Cluster: &controllertest.Cluster{Client: c}, t: t, namespace: namespace}
+	nobody := &world{Cluster: &controllertest.Cluster{Client: c}, t: t, namespace: namespace, module: module}
 	pod := nobody.waitPod(image, nil)
 	nobody.playVerdict(pod, published())
 	t.Run("after", func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorldIn(t, module)
 		w.namespace = namespace
 		w.waitStatus(image, "Ready", "Ready")
 		w.waitNoChildren(image)

@@ -7,6 +7,7 @@ package reportserver
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,8 +28,8 @@ const (
 	// expiry is after how long without news an importer is forgotten. It posts
 	// every few seconds while it lives.
 	expiry = 10 * time.Minute
-	// maxBody is far more than a progress report needs.
-	maxBody = 4 << 10
+	// maxBody is far more than a progress report with a checkpoint needs.
+	maxBody = 2*report.MaxCheckpointBytes + 4<<10
 	// eventBuffer is how many wake-ups may wait for a controller. More are
 	// dropped: the importer's next post wakes it again.
 	eventBuffer = 1024
@@ -53,7 +54,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	reports map[token.Subject]Report
-	events  map[string]chan event.GenericEvent
+	events  map[string][]chan event.GenericEvent
 }
 
 // New makes a server that trusts the verifier.
@@ -62,21 +63,20 @@ func New(verifier Verifier, clock clock.PassiveClock) *Server {
 		verifier: verifier,
 		clock:    clock,
 		reports:  map[token.Subject]Report{},
-		events:   map[string]chan event.GenericEvent{},
+		events:   map[string][]chan event.GenericEvent{},
 	}
 }
 
-// Events returns the channel that holds an event for each post about an object
-// of the kind. It is meant for controller-runtime's source.Channel; one kind
-// has one channel, so it has one reader. The events' objects carry name,
-// namespace and uid only.
+// Events returns a channel that holds an event for each post about an object of the
+// kind. It is meant for controller-runtime's source.Channel: every call makes a
+// channel of its own, so that each controller hears of every post. The events'
+// objects carry name, namespace and uid only.
 func (s *Server) Events(kind string) <-chan event.GenericEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.events[kind] == nil {
-		s.events[kind] = make(chan event.GenericEvent, eventBuffer)
-	}
-	return s.events[kind]
+	events := make(chan event.GenericEvent, eventBuffer)
+	s.events[kind] = append(s.events[kind], events)
+	return events
 }
 
 // Latest returns the newest progress of the subject's import, if there is any
@@ -111,17 +111,33 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a token of this import is needed", http.StatusUnauthorized)
 		return
 	}
-	var progress report.Progress
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&progress); err != nil {
-		http.Error(w, "the body is not a progress report", http.StatusBadRequest)
-		return
-	}
-	if progress.TransferredBytes < 0 || progress.TotalBytes < 0 || progress.BytesPerSecond < 0 || progress.AverageBytesPerSecond < 0 {
-		http.Error(w, "a progress report has no negative numbers", http.StatusBadRequest)
+	progress, problem := decode(http.MaxBytesReader(w, r.Body, maxBody))
+	if problem != "" {
+		http.Error(w, problem, http.StatusBadRequest)
 		return
 	}
 	s.keep(subject, progress)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// decode reads a report, or tells what is wrong with it.
+func decode(body io.Reader) (progress report.Progress, problem string) {
+	if err := json.NewDecoder(body).Decode(&progress); err != nil {
+		return progress, "the body is not a progress report"
+	}
+	for _, number := range []int64{
+		progress.TransferredBytes, progress.TotalBytes, progress.BytesPerSecond, progress.AverageBytesPerSecond, int64(progress.Attempts),
+	} {
+		if number < 0 {
+			return progress, "a progress report has no negative numbers"
+		}
+	}
+	if _, err := report.ParseCheckpoint(progress.Checkpoint); err != nil {
+		// The numbers are right all the same; only an import that is started again
+		// would begin anew.
+		progress.Checkpoint = nil
+	}
+	return progress, ""
 }
 
 // authenticate returns the subject of the request's token. The token of an
@@ -139,7 +155,7 @@ func (s *Server) authenticate(r *http.Request) (token.Subject, bool) {
 	return subject, err == nil
 }
 
-// keep stores the report and wakes the controller of the subject's kind.
+// keep stores the report and wakes the controllers that wait for the subject's kind.
 func (s *Server) keep(subject token.Subject, progress report.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,20 +164,22 @@ func (s *Server) keep(subject token.Subject, progress report.Progress) {
 			delete(s.reports, old)
 		}
 	}
-	s.reports[subject] = Report{Progress: progress, At: s.clock.Now()}
-	events := s.events[subject.Kind]
-	if events == nil {
-		return // Nobody asked for this kind's events.
+	if len(progress.Checkpoint) == 0 {
+		// Not every report brings one; what was durable then still is.
+		progress.Checkpoint = s.reports[subject].Checkpoint
 	}
+	s.reports[subject] = Report{Progress: progress, At: s.clock.Now()}
 	object := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: subject.Namespace,
 		Name:      subject.Name,
 		UID:       types.UID(subject.UID),
 	}}
 	object.Kind = subject.Kind
-	select {
-	case events <- event.GenericEvent{Object: object}:
-	default:
+	for _, events := range s.events[subject.Kind] {
+		select {
+		case events <- event.GenericEvent{Object: object}:
+		default:
+		}
 	}
 }
 

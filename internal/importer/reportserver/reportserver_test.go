@@ -139,8 +139,42 @@ func TestEventsGoToTheirKind(t *testing.T) {
 	if got.GetNamespace() != "team" || got.GetName() != "debian" || got.GetUID() != "1" || got.GetObjectKind().GroupVersionKind().Kind != "VirtualImage" {
 		t.Errorf("event about %+v", got)
 	}
-	if s.Events("VirtualImage") != images {
-		t.Error("a kind has two channels")
+}
+
+func TestEachReaderHearsOfEachPost(t *testing.T) {
+	s, _ := newServer()
+	first, second := s.Events("VirtualImage"), s.Events("VirtualImage")
+	post(s, "Bearer VirtualImage/team/debian/1", `{}`)
+	if len(first) != 1 || len(second) != 1 {
+		t.Errorf("%d and %d events", len(first), len(second))
+	}
+}
+
+func TestTheNewestCheckpointIsKept(t *testing.T) {
+	const one, two = `{"order":"o","sequence":1,"offset":5}`, `{"order":"o","sequence":2,"offset":9}`
+	s, _ := newServer()
+	for _, step := range []struct{ title, body, want string }{
+		{"none", `{"transferredBytes":1}`, ""},
+		{"the first", `{"checkpoint":` + one + `,"attempts":2,"phase":"Waiting","retryAt":"2026-11-22T12:00:05Z"}`, one},
+		{"a report without one", `{"transferredBytes":7}`, one},
+		{"the second", `{"checkpoint":` + two + `}`, two},
+		{"one that nobody could use", `{"checkpoint":{"offset":-1}}`, two},
+	} {
+		if w := post(s, "Bearer VirtualImage/team/debian/1", step.body); w.Code != http.StatusNoContent {
+			t.Fatalf("%s: status %d: %s", step.title, w.Code, w.Body)
+		}
+		latest, _ := s.Latest(debian)
+		if string(latest.Checkpoint) != step.want {
+			t.Errorf("%s: %s", step.title, latest.Checkpoint)
+		}
+		if step.title == "the first" && (latest.Attempts != 2 || latest.Phase != "Waiting" || !latest.RetryAt.Equal(now.Add(5*time.Second))) {
+			t.Errorf("report: %+v", latest)
+		}
+	}
+	s.Forget(debian)
+	post(s, "Bearer VirtualImage/team/debian/1", `{}`)
+	if latest, _ := s.Latest(debian); latest.Checkpoint != nil {
+		t.Errorf("a forgotten checkpoint came back: %s", latest.Checkpoint)
 	}
 }
 

@@ -7,15 +7,35 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/deckhouse/virtualization/internal/dvcr"
 )
 
-// Registry stands in for DVCR where only deletions matter.
+// Registry stands in for DVCR where only deletions and losses matter.
 type Registry struct {
 	mu       sync.Mutex
+	lost     bool
 	deleted  []string
 	attempts int
 	failures int
 	err      error
+}
+
+// Head finds every image until the registry has lost them.
+func (r *Registry) Head(_ context.Context, _ string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lost {
+		return "", dvcr.ErrNotFound
+	}
+	return "sha256:00", nil
+}
+
+// Lose empties the registry behind everybody's back, or brings all back.
+func (r *Registry) Lose(lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = lost
 }
 
 // Delete notes the reference, or fails as Fail has ordered.

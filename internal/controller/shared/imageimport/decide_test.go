@@ -47,29 +47,16 @@ func TestDecide(t *testing.T) {
 			writes: "apply Secret, create Pod", event: "Normal ImportStarted",
 		},
 		{
-			name: "type that this version cannot do",
-			observed: observe(func(o *Observed) { o.Image.Source = Source{Type: "Upload"} },
-				running),
-			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.dataSource.type: Upload is not supported", writes: "delete Secret, delete Pod", event: "Warning ImportFailed",
-		},
-		{
-			name:     "storage that this version cannot do",
-			observed: observe(func(o *Observed) { o.Image.Source.Storage = "PersistentVolumeClaim" }),
-			phase:    "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.storage: PersistentVolumeClaim is not supported", event: "Warning ImportFailed",
-		},
-		{
 			name:     "type without its member",
-			observed: observe(func(o *Observed) { o.Image.Source.HTTP = nil }),
+			observed: observe(running, func(o *Observed) { o.Image.Spec.Source.HTTP = nil }),
 			phase:    "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.dataSource.http: it must be set", event: "Warning ImportFailed",
+			message: "needs its own member", writes: "delete Secret, delete Pod", event: "Warning ImportFailed",
 		},
 		{
 			name:     "quota",
 			observed: observe(func(o *Observed) { o.Refusal = &shared.Refusal{Quota: true, Message: "exceeded quota: small"} }),
 			phase:    "Pending", ready: "False/QuotaExceeded", source: "True/DatasourceReady", progress: "0%",
-			message: "in namespace team: exceeded quota: small", event: "Warning ImportFailed", requeue: 30 * time.Second,
+			message: "in namespace d8-virtualization: exceeded quota: small", event: "Warning ImportFailed", requeue: 30 * time.Second,
 		},
 		{
 			name:     "policy",
@@ -128,11 +115,11 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "source was changed", observed: observe(running, func(o *Observed) {
-				o.Image.Source.HTTP = &v1alpha2.HTTPSource{URL: "https://example.org/other.qcow2"}
+				o.Image.Spec.Source = httpWords("https://example.org/other.qcow2")
 				o.Image.Status.Progress, o.Image.Status.ObservedGeneration, o.Image.Generation = "70%", 1, 2
 			}),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
-			message: "spec.dataSource was changed", writes: "delete Pod",
+			message: "spec.dataSource was changed", writes: "delete Secret, delete Pod",
 		},
 		{
 			name: "old pod goes", observed: observe(withPod(func(pod *corev1.Pod) {
@@ -163,16 +150,16 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "published, helpers are left", observed: observe(withReady, withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))),
-			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", writes: "delete Secret, delete Pod",
+			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", writes: "delete Secret, delete Pod", requeue: 5 * time.Minute,
 		},
 		{
 			name: "published, nothing is left", observed: observe(withReady),
-			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%",
+			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", requeue: 5 * time.Minute,
 		},
 		{
 			name: "no verdict although the importer ended well", observed: observe(withPod(container(corev1.PodSucceeded, 0, terminated(0, "", now), corev1.ContainerState{}))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "True/DatasourceReady",
-			message: "left no readable verdict", writes: "delete Secret", event: "Warning ImportFailed", requeue: 5 * time.Minute,
+			message: "left no readable verdict", event: "Warning ImportFailed", requeue: 5 * time.Minute,
 		},
 		{
 			name: "file is not there",
@@ -181,20 +168,20 @@ func TestDecide(t *testing.T) {
 			}, now.Add(-time.Minute))),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceNotFound",
 			message: "spec.dataSource.http.url: the server answered 404; correct the URL. The next attempt starts at 2026-11-22T12:04:00Z",
-			writes:  "delete Secret", event: "Warning ImportFailed", requeue: 4 * time.Minute,
+			event:   "Warning ImportFailed", requeue: 4 * time.Minute,
 		},
 		{
 			name:     "file is not there, time for another try",
 			observed: observe(gaveUp(report.Failure{Reason: "SourceNotFound", Message: "404"}, now.Add(-5*time.Minute))),
 			phase:    "Failed", ready: "False/ProvisioningFailed", source: "False/SourceNotFound", message: "404",
-			writes: "delete Secret, delete Pod", event: "Warning ImportFailed",
+			writes: "delete Pod", event: "Warning ImportFailed",
 		},
 		{
 			name: "file was corrected in the spec",
 			observed: observe(gaveUp(report.Failure{Reason: "SourceNotFound", Message: "404"}, now), func(o *Observed) {
-				o.Image.Source.HTTP = &v1alpha2.HTTPSource{URL: "https://example.org/right.qcow2"}
+				o.Image.Spec.Source = httpWords("https://example.org/right.qcow2")
 			}),
-			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%", writes: "delete Pod",
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%", writes: "delete Secret, delete Pod",
 		},
 		{
 			name: "attempt failed, kubelet waits before the next",
@@ -367,7 +354,7 @@ func TestDecideTerminating(t *testing.T) {
 		{
 			name:     "while importing",
 			observed: observe(deletedAt(now), withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))),
-			writes:   "delete Secret, delete Pod", message: "Waiting for the importer Pod team/d8v-vi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11 to stop",
+			writes:   "delete Secret, delete Pod", message: "Waiting for the importer Pod d8-virtualization/d8v-vi-importer-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11 to stop",
 		},
 		{
 			name: "importer stops",
@@ -378,23 +365,23 @@ func TestDecideTerminating(t *testing.T) {
 		},
 		{
 			name: "importer is gone", observed: observe(deletedAt(now), withReady),
-			finalizer: shared.FinalizerRemove, writes: "delete Secret", empty: true, message: "Deleting the image from the registry",
+			finalizer: shared.FinalizerRemove, writes: "delete Secret, delete Secret", empty: true, message: "Deleting the image from the registry",
 		},
 		{
 			name:      "registry does not answer",
 			observed:  observe(deletedAt(now.Add(-time.Minute)), cleanupFailed(now.Add(-5*time.Second))),
-			finalizer: shared.FinalizerRemove, writes: "delete Secret", empty: true,
+			finalizer: shared.FinalizerRemove, writes: "delete Secret, delete Secret", empty: true,
 			message: "fails: connection refused. It is tried until 2026-11-22T12:04:00Z, then the image is let go",
 		},
 		{
 			name:     "registry has just not answered",
 			observed: observe(deletedAt(now.Add(-time.Minute)), cleanupFailed(now.Add(-2*time.Second))),
-			writes:   "delete Secret", message: "fails: connection refused", requeue: 3 * time.Second,
+			writes:   "delete Secret, delete Secret", message: "fails: connection refused", requeue: 3 * time.Second,
 		},
 		{
 			name:      "registry does not answer for long",
 			observed:  observe(deletedAt(now.Add(-5*time.Minute)), cleanupFailed(now.Add(-5*time.Second))),
-			finalizer: shared.FinalizerRemove, writes: "delete Secret", event: "Warning ImageLeftInRegistry",
+			finalizer: shared.FinalizerRemove, writes: "delete Secret, delete Secret", event: "Warning ImageLeftInRegistry",
 		},
 		{
 			name:     "held by somebody else only",

@@ -4,14 +4,20 @@
 package imageimport
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 )
 
 // draft is a decision in the making.
@@ -22,6 +28,15 @@ type draft struct {
 	out        Decision
 	// pending is the event that is recorded if the decision changes a reason.
 	pending *shared.Event
+
+	// origin is what the data source comes down to, trouble why it cannot be read.
+	origin  origin.Origin
+	trouble *origin.Trouble
+	// pod is the importer where it belongs, strays are all others of the image.
+	pod    *corev1.Pod
+	strays []*corev1.Pod
+	// lost tells that the image was ready and has vanished from the registry.
+	lost bool
 }
 
 func newDraft(o Observed) *draft {
@@ -29,12 +44,88 @@ func newDraft(o Observed) *draft {
 	d.conditions = shared.NewConditions(o.Image.Status.Conditions, o.Image.Generation, o.Now)
 	d.out.Status = o.Image.Status
 	d.out.Status.ImageStatus = *o.Image.Status.DeepCopy()
+	d.origin, d.trouble = origin.Resolve(o.Image.Spec.Source, o.Facts, o.Image.self())
+	d.sortPods()
 	return d
+}
+
+// sortPods tells the importer that can be ours from those that are in the way: an
+// earlier version ran importers in the tenants' namespaces, and another source may
+// have to be read in another place.
+func (d *draft) sortPods() {
+	for _, pod := range d.Pods {
+		if pod.Namespace == d.podNamespace() && pod.Name == d.Image.ChildName() && hasOwner(pod) {
+			d.pod = pod
+		} else {
+			d.strays = append(d.strays, pod)
+		}
+	}
+}
+
+func hasOwner(pod *corev1.Pod) bool {
+	_, ok := importerpod.Owner(pod)
+	return ok
+}
+
+func (d *draft) podNamespace() string {
+	if d.origin.Namespace != "" && !d.Image.OnVolume() {
+		return d.origin.Namespace
+	}
+	return d.Settings.Namespace
+}
+
+// orderWords are what an order is known by: an importer that was started for other
+// words is not ours any more.
+type orderWords struct {
+	Spec Spec
+	// Referent is the uid of the object that is copied, Content what is read of it.
+	Referent  string
+	Reference string
+	Claim     string
+	Inspect   bool
+}
+
+// hash identifies what is imported.
+func (d *draft) hash() string {
+	words := orderWords{Spec: d.Image.Spec, Inspect: d.inspects()}
+	if referent := d.origin.Referent; referent != nil {
+		words.Referent, words.Reference = string(referent.UID), referent.Reference
+		if referent.Claim != nil {
+			words.Claim = referent.Claim.Name
+		}
+	}
+	return filling.HashOf(words)
+}
+
+// order is the transfer into the registry.
+func (d *draft) order() importerpod.Order {
+	o := importerpod.Order{
+		Name: d.Image.ChildName(), Namespace: d.podNamespace(), Subject: d.Image.Subject(), Hash: d.hash(),
+		Source:  d.origin.Source,
+		Target:  importerpod.Target{DVCR: &importerpod.DVCR{Reference: d.Image.Reference(d.Settings.RegistryAddress)}},
+		Inspect: d.inspects(), Credential: d.Credential, Settings: d.Settings.Settings,
+	}
+	if d.Progress != nil {
+		o.Checkpoint = d.Progress.Checkpoint
+	}
+	if o.Source.Upload != nil {
+		upload := d.upload()
+		upload.Checksums = o.Source.Upload.Checksums
+		o.Source.Upload = &upload
+	}
+	// An owner in another namespace would have its child collected as an orphan.
+	if d.Image.Namespace == "" || d.Image.Namespace == o.Namespace {
+		o.Owners = []metav1.OwnerReference{shared.OwnerReference(d.Image.Kind, d.Image.Name, d.Image.UID)}
+	}
+	return o
 }
 
 // finish closes the draft. The event is recorded only if the state differs from
 // the one that the status shows already, so reconciling twice tells it once.
 func (d *draft) finish() Decision {
+	if d.lost {
+		d.stayLost()
+	}
 	d.out.Status.Conditions = d.conditions.List()
 	d.out.Status.ObservedGeneration = d.Image.Generation
 	if d.pending != nil && d.reasonsChanged() {
@@ -63,9 +154,11 @@ func (d *draft) event(eventType, reason, message string) {
 	d.pending = &shared.Event{Type: eventType, Reason: reason, Message: message}
 }
 
+func (d *draft) phase(phase v1alpha2.ImagePhase) { d.out.Status.Phase = phase }
+
 // setPending is for an import that has not got as far as moving bytes.
 func (d *draft) setPending() {
-	d.out.Status.Phase = v1alpha2.ImagePending
+	d.phase(v1alpha2.ImagePending)
 	d.out.Status.Progress = formatPercent(d.progressBefore())
 	d.stopSpeed()
 	d.sourceReady()
@@ -91,12 +184,16 @@ func (d *draft) stopSpeed() {
 	}
 }
 
-// progressBefore is what may not be fallen below. A changed spec starts from zero.
+// progressBefore is what may not be fallen below. A changed spec starts from zero,
+// and so does an image that has to be made once more.
 func (d *draft) progressBefore() int {
 	if d.before.ObservedGeneration != d.Image.Generation {
 		return 0
 	}
-	return parsePercent(d.before.Progress)
+	if percent := parsePercent(d.before.Progress); percent < 100 {
+		return percent
+	}
+	return 0
 }
 
 // movesSince tells whether the attempt that started then has moved any bytes.
@@ -104,43 +201,91 @@ func (d *draft) movesSince(startedAt time.Time) bool {
 	return d.Progress != nil && d.Progress.At.After(startedAt) && d.Progress.TransferredBytes > 0
 }
 
-// keepSecret renews the token of an importer that still needs it. The Pod says
-// when the token ends, and is told last: a crash in between renews it once more.
+// requeue looks again after the wait, or earlier if something else asks for it.
+func (d *draft) requeue(wait time.Duration) {
+	if wait > 0 && (d.out.RequeueAfter == 0 || wait < d.out.RequeueAfter) {
+		d.out.RequeueAfter = wait
+	}
+}
+
+// keepSecret renews the token of an importer that still needs it, and keeps its
+// checkpoint. The Pod says when the token ends, and is told last: a crash in
+// between renews it once more.
 func (d *draft) keepSecret() {
-	expires := shared.TokenExpiry(d.Pod)
+	expires := shared.TokenExpiry(d.pod)
 	if expires.Sub(d.Now) < credentialRenewal {
 		expires = d.Credential.ExpiresAt
-		d.writeSecret()
-		d.out.Apply = append(d.out.Apply, shared.Child{Want: buildExpiry(d.Pod, d.Credential)})
+		d.writeSecret(d.order())
+		d.out.Apply = append(d.out.Apply, shared.Child{Want: importerpod.Renewal(d.pod, expires)})
 	}
-	d.out.RequeueAfter = expires.Sub(d.Now) - credentialRenewal + time.Second
+	d.requeue(expires.Sub(d.Now) - credentialRenewal + time.Second)
+	if d.Progress != nil {
+		d.out.Checkpoint, d.out.Secret = d.Progress.Checkpoint, client.ObjectKeyFromObject(d.pod)
+	}
 }
 
-func (d *draft) writeSecret() {
-	d.out.Apply = append(d.out.Apply, shared.Child{Want: buildSecret(d.Image, d.Settings, d.Credential)})
+func (d *draft) writeSecret(o importerpod.Order) {
+	d.out.Apply = append(d.out.Apply, shared.Child{Want: importerpod.Secret(o)})
 }
 
-// removeHelpers deletes the Secret before the Pod: as long as the Pod is there, the
-// Secret may be.
+// removeHelpers deletes each Secret before its Pod: as long as the Pod is there,
+// the Secret may be.
 func (d *draft) removeHelpers() {
-	if d.Pod != nil && d.Pod.DeletionTimestamp == nil {
-		d.removeSecret()
-		d.removePod()
+	d.closeUpload()
+	for _, pod := range d.Pods {
+		d.removePodAndSecret(pod)
 	}
 }
 
+func (d *draft) removePodAndSecret(pod *corev1.Pod) {
+	if pod.DeletionTimestamp == nil {
+		d.removeSecret(pod.Namespace)
+		d.out.Delete = append(d.out.Delete, shared.Reference(pod, &corev1.Pod{}))
+	}
+}
+
+// removePod keeps the Secret, in which the next Pod finds a checkpoint.
 func (d *draft) removePod() {
-	if d.Pod.DeletionTimestamp == nil {
-		d.out.Delete = append(d.out.Delete, shared.Reference(d.Pod, &corev1.Pod{}))
+	if d.pod != nil && d.pod.DeletionTimestamp == nil {
+		d.out.Delete = append(d.out.Delete, shared.Reference(d.pod, &corev1.Pod{}))
 	}
 }
 
-func (d *draft) removeSecret() {
+func (d *draft) removeSecret(namespace string) {
 	d.out.Delete = append(d.out.Delete, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
-		Namespace: d.Image.ChildNamespace(d.Settings), Name: d.Image.ChildName(),
+		Namespace: namespace, Name: d.Image.ChildName(),
 	}})
 }
 
 func (s Status) isReady() bool {
 	return meta.IsStatusConditionTrue(s.Conditions, v1alpha2.ConditionReady)
 }
+
+// humanBytes writes a size with one digit after the point and a binary unit, in
+// the spelling of Kubernetes quantities: 1.5Gi, 512Mi, 100.
+func humanBytes(bytes int64) string {
+	const units = "KMGTPE"
+	value, unit := float64(bytes), -1
+	for value >= 1024 && unit < len(units)-1 {
+		value /= 1024
+		unit++
+	}
+	text := strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
+	if unit < 0 {
+		return text
+	}
+	return text + units[unit:unit+1] + "i"
+}
+
+func humanSpeed(bytesPerSecond int64) string { return humanBytes(bytesPerSecond) + "/s" }
+
+// parsePercent reads "42%"; anything else counts as nothing done.
+func parsePercent(text string) int {
+	percent, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
+	if err != nil {
+		return 0
+	}
+	return percent
+}
+
+func formatPercent(percent int) string { return strconv.Itoa(percent) + "%" }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
@@ -18,6 +19,7 @@ import (
 const (
 	retrySource   = 5 * time.Minute
 	retryRegistry = time.Minute
+	retryUpload   = time.Minute
 	retryLost     = 30 * time.Second
 	retryRefused  = 30 * time.Second
 )
@@ -32,48 +34,70 @@ type failureKind struct {
 	// retry is the time to the next attempt; zero means that there is none until
 	// the spec changes.
 	retry time.Duration
-	// field is what has to change if the importer does not say.
-	field string
+	// upload tells that another upload helps.
+	upload bool
+	// field is what has to change, for each type of source, if the importer does not
+	// say; path is what it comes to.
+	field fields
+	path  string
 }
 
-const (
-	fieldURL      = "spec.dataSource.http.url"
-	fieldCABundle = "spec.dataSource.http.caBundle"
-	fieldChecksum = "spec.dataSource.http.checksum"
+// fields are the paths that a failure is about, by the type of the source.
+type fields map[v1alpha2.DataSourceType]string
+
+var (
+	fieldLocation = fields{
+		v1alpha2.DataSourceHTTP: "spec.dataSource.http.url", v1alpha2.DataSourceContainerImage: "spec.dataSource.containerImage.image",
+		v1alpha2.DataSourceObjectRef: "spec.dataSource.objectRef",
+	}
+	fieldCredentials = fields{
+		v1alpha2.DataSourceHTTP: "spec.dataSource.http.url", v1alpha2.DataSourceContainerImage: "spec.dataSource.containerImage.imagePullSecret",
+	}
+	fieldCABundle = fields{
+		v1alpha2.DataSourceHTTP: "spec.dataSource.http.caBundle", v1alpha2.DataSourceContainerImage: "spec.dataSource.containerImage.caBundle",
+	}
+	fieldChecksum = fields{
+		v1alpha2.DataSourceHTTP: "spec.dataSource.http.checksum", v1alpha2.DataSourceUpload: "spec.dataSource.upload.checksum",
+	}
 )
 
 var failureKinds = map[report.Reason]failureKind{
-	report.SourceNotFound:      retriedSource(v1alpha2.ReasonSourceNotFound, fieldURL),
-	report.SourceUnauthorized:  retriedSource(v1alpha2.ReasonSourceUnauthorized, fieldURL),
-	report.SourceUnreachable:   retriedSource(v1alpha2.ReasonSourceUnreachable, fieldURL),
+	report.SourceNotFound:      retriedSource(v1alpha2.ReasonSourceNotFound, fieldLocation),
+	report.SourceUnauthorized:  retriedSource(v1alpha2.ReasonSourceUnauthorized, fieldCredentials),
+	report.SourceUnreachable:   retriedSource(v1alpha2.ReasonSourceUnreachable, fieldLocation),
 	report.SourceTLS:           retriedSource(v1alpha2.ReasonSourceTLS, fieldCABundle),
 	report.ChecksumMismatch:    wrongSource(v1alpha2.ReasonChecksumMismatch, fieldChecksum),
-	report.FormatNotSupported:  wrongSource(v1alpha2.ReasonFormatNotSupported, fieldURL),
-	report.FormatRefused:       wrongSource(v1alpha2.ReasonFormatRefused, fieldURL),
-	report.ImageCorrupt:        wrongSource(v1alpha2.ReasonImageCorrupt, fieldURL),
+	report.FormatNotSupported:  wrongSource(v1alpha2.ReasonFormatNotSupported, fieldLocation),
+	report.FormatRefused:       wrongSource(v1alpha2.ReasonFormatRefused, fieldLocation),
+	report.ImageCorrupt:        wrongSource(v1alpha2.ReasonImageCorrupt, fieldLocation),
 	report.RegistryFull:        {ready: v1alpha2.ReasonRegistryFull, retry: retryRegistry},
 	report.RegistryUnavailable: {ready: v1alpha2.ReasonRegistryUnavailable, retry: retryRegistry},
 	report.Internal:            {ready: v1alpha2.ReasonProvisioningFailed, retry: retrySource},
 }
 
 // retriedSource is a source that could not be read; that may change by itself.
-func retriedSource(reason v1alpha2.ConditionReason, field string) failureKind {
+func retriedSource(reason v1alpha2.ConditionReason, field fields) failureKind {
 	return failureKind{source: reason, ready: v1alpha2.ReasonProvisioningFailed, retry: retrySource, field: field}
 }
 
 // wrongSource is a source that was read and is not what it should be.
-func wrongSource(reason v1alpha2.ConditionReason, field string) failureKind {
+func wrongSource(reason v1alpha2.ConditionReason, field fields) failureKind {
 	return failureKind{source: reason, ready: v1alpha2.ReasonProvisioningFailedTerminally, field: field}
 }
 
 // classify never fails: a reason from a newer importer counts as internal.
-func classify(failure *report.Failure) failureKind {
+func (d *draft) classify(failure *report.Failure) failureKind {
 	kind, known := failureKinds[failure.Reason]
 	if !known {
 		kind = failureKinds[report.Internal]
 	}
+	source := d.Image.Spec.Source.Type
+	kind.path = kind.field[source]
 	if failure.Field != "" {
-		kind.field = failure.Field
+		kind.path = failure.Field
+	}
+	if source == v1alpha2.DataSourceUpload && kind.source != "" && kind.retry == 0 {
+		kind.upload, kind.retry = true, retryUpload
 	}
 	return kind
 }
@@ -81,23 +105,25 @@ func classify(failure *report.Failure) failureKind {
 // describeFailure puts the field before what the importer says about it.
 func describeFailure(failure *report.Failure, kind failureKind) string {
 	message := strings.TrimRight(failure.Message, ". ")
-	if kind.field == "" || strings.Contains(message, kind.field) {
+	if kind.path == "" || strings.Contains(message, kind.path) {
 		return message
 	}
-	return fmt.Sprintf("%s: %s", kind.field, message)
+	return fmt.Sprintf("%s: %s", kind.path, message)
 }
 
 // whatNext tells when and by whom the import goes on.
-func whatNext(a attempt, kind failureKind) string {
+func whatNext(s importerpod.State, kind failureKind) string {
+	next := s.FinishedAt.Add(kind.retry).UTC().Format(time.RFC3339)
 	switch {
-	case a.stage == stageRunning:
-		return fmt.Sprintf("Attempt %d is running", a.number)
-	case a.stage == stageRetrying:
-		return fmt.Sprintf("Attempt %d failed, the next one starts by itself; a change of spec.dataSource starts anew at once", a.number)
+	case s.Stage == importerpod.StageRunning:
+		return fmt.Sprintf("Attempt %d is running", s.Attempt)
+	case s.Stage == importerpod.StageRetrying:
+		return fmt.Sprintf("Attempt %d failed, the next one starts by itself; a change of spec.dataSource starts anew at once", s.Attempt)
+	case kind.upload:
+		return fmt.Sprintf("New addresses for another upload are opened at %s", next)
 	case kind.retry == 0:
 		return "Change spec.dataSource to start anew"
 	default:
-		return fmt.Sprintf("The next attempt starts at %s, or at once when spec.dataSource is changed",
-			a.finishedAt.Add(kind.retry).UTC().Format(time.RFC3339))
+		return fmt.Sprintf("The next attempt starts at %s, or at once when spec.dataSource is changed", next)
 	}
 }

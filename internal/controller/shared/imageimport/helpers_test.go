@@ -13,6 +13,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
@@ -23,18 +25,24 @@ const testUID = "0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11"
 
 func testSettings() Settings {
 	return Settings{
-		ClusterNamespace: "d8-virtualization",
-		ImporterImage:    "registry.example.org/importer@sha256:00",
-		RegistryAddress:  "dvcr.example.org",
-		CABundle:         []byte("module CA"),
-		ReportURL:        "https://controller.example.org/reports",
+		Settings: importerpod.Settings{
+			Namespace:     "d8-virtualization",
+			ImporterImage: "registry.example.org/importer@sha256:00",
+			CABundle:      []byte("module CA"),
+			ReportURL:     "https://controller.example.org/reports",
+		},
+		RegistryAddress: "dvcr.example.org",
 	}
+}
+
+func httpWords(url string) origin.Words {
+	return origin.Words{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: url}}
 }
 
 func testImage() Image {
 	return Image{
 		Kind: "VirtualImage", Namespace: "team", Name: "debian", UID: testUID, Generation: 1, Held: true,
-		Source: Source{Type: "HTTP", Storage: "ContainerRegistry", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"}},
+		Spec: Spec{Source: httpWords("https://example.org/disk.qcow2"), Storage: "ContainerRegistry"},
 	}
 }
 
@@ -42,7 +50,7 @@ func testImage() Image {
 func observe(changes ...func(*Observed)) Observed {
 	o := Observed{
 		Image: testImage(), Now: now, Settings: testSettings(),
-		Credential: Credential{Token: "fresh", ExpiresAt: now.Add(12 * time.Hour)},
+		Credential: importerpod.Credential{Token: "fresh", ExpiresAt: now.Add(12 * time.Hour)},
 	}
 	for _, change := range changes {
 		change(&o)
@@ -53,13 +61,14 @@ func observe(changes ...func(*Observed)) Observed {
 // withPod adds an importer of the current source.
 func withPod(changes ...func(*corev1.Pod)) func(*Observed) {
 	return func(o *Observed) {
-		o.Pod = buildPod(o.Image, o.Settings, o.Credential)
-		o.Pod.UID = "pod-uid"
-		o.Pod.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
-		o.Pod.Status.Phase = corev1.PodPending
+		pod := importerpod.Pod(newDraft(*o).order())
+		pod.UID = "pod-uid"
+		pod.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
+		pod.Status.Phase = corev1.PodPending
 		for _, change := range changes {
-			change(o.Pod)
+			change(pod)
 		}
+		o.Pods = append(o.Pods, pod)
 	}
 }
 
@@ -77,6 +86,7 @@ func withReady(o *Observed) {
 	o.Image.Status.Conditions = []metav1.Condition{
 		{Type: "Ready", Status: "True", Reason: "Ready", Message: "The image can be used", ObservedGeneration: 1},
 		{Type: "DatasourceReady", Status: "True", Reason: "DatasourceReady", Message: "The data source can be read", ObservedGeneration: 1},
+		{Type: "InUse", Status: "False", Reason: "NotInUse", Message: "Nothing uses the image", ObservedGeneration: 1},
 	}
 }
 
@@ -88,7 +98,7 @@ func container(phase corev1.PodPhase, restarts int32, state, last corev1.Contain
 	return func(pod *corev1.Pod) {
 		pod.Status.Phase = phase
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
-			Name: "importer", RestartCount: restarts, State: state, LastTerminationState: last,
+			Name: "importer", RestartCount: restarts, State: state, LastTerminationState: last, Ready: state.Running != nil,
 		}}
 	}
 }

@@ -4,17 +4,19 @@
 package imageimport
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
@@ -29,55 +31,46 @@ type Image struct {
 	Name       string
 	UID        types.UID
 	Generation int64
+	// Annotations may choose the modes of a volume.
+	Annotations map[string]string
 	// DeletedAt is set while the image is being deleted.
 	DeletedAt *time.Time
 	// Held tells that our finalizer is on the image.
 	Held   bool
-	Source Source
+	Spec   Spec
 	Status Status
 }
 
-// Source is the part of the spec that decides what is imported.
-type Source struct {
-	Type v1alpha2.DataSourceType
+// Spec is the part of both kinds' specs that decides what is made.
+type Spec struct {
+	Source origin.Words
 	// Storage is empty for kinds that can only be kept in the registry.
 	Storage v1alpha2.StorageType
-	HTTP    *v1alpha2.HTTPSource
+	// StorageClass is that of a volume, nil for the default.
+	StorageClass *string
 }
 
-// Status is the part of the status that both kinds have.
+// Status is the part of the status that both kinds have, and what only one has
+// and is written by its adapter.
 type Status struct {
 	v1alpha2.ImageStatus
 	Phase       v1alpha2.ImagePhase
 	RegistryURL string
+	// ClaimName and StorageClass are of VirtualImage.
+	ClaimName    string
+	StorageClass string
+	// UsedIn is of ClusterVirtualImage.
+	UsedIn []string
 }
 
 // Settings say where things are in this cluster. They never change while the
 // controller runs.
 type Settings struct {
-	// ClusterNamespace is where the importers of cluster images run.
-	ClusterNamespace string
-	// ImporterImage is the container image of the importer.
-	ImporterImage string
+	importerpod.Settings
 	// RegistryAddress is the host, with a port if it is not 443, of DVCR.
 	RegistryAddress string
-	// CABundle holds the module's CA certificates in PEM: both the registry and
-	// the report endpoint are verified with it.
-	CABundle []byte
-	// ReportURL is where the importer posts its progress.
-	ReportURL string
-}
-
-// Credential is a token for the importer together with its end of life.
-type Credential struct {
-	Token     string
-	ExpiresAt time.Time
-}
-
-// CleanupFailure says why the registry could not be emptied, and when that was tried.
-type CleanupFailure struct {
-	Message string
-	At      time.Time
+	// Classes are the storage classes for images on volumes.
+	Classes filling.Classes
 }
 
 // Observed is everything that a decision is made from.
@@ -85,17 +78,58 @@ type Observed struct {
 	Image    Image
 	Now      time.Time
 	Settings Settings
-	// Pod is the importer's, or nil.
-	Pod *corev1.Pod
+	// Facts are what was looked up for the data source.
+	Facts origin.Facts
+	// Pods are the importers that work for the image, wherever they are.
+	Pods []*corev1.Pod
 	// Progress is the importer's newest report, or nil.
 	Progress *reportserver.Report
-	// Credential is a fresh one, for a Secret that has to be written. What is in the
-	// Secret is never read: the controller needs no right to do so.
-	Credential Credential
+	// Credential is a fresh one, for a Secret that has to be written.
+	Credential importerpod.Credential
+	Upload     UploadFacts
+	Volume     VolumeFacts
+	// Users are those that use the image at the moment, sorted.
+	Users []usage.User
+	// Presence tells whether the image was in the registry when it was last looked
+	// for; nil if that is not known.
+	Presence *Presence
 	// CleanupFailure is the last attempt to empty the registry, if it failed.
 	CleanupFailure *CleanupFailure
 	// Refusal is set when the plan that was made without it could not be carried out.
 	Refusal *shared.Refusal
+}
+
+// UploadFacts are what is known of an upload.
+type UploadFacts struct {
+	// Open is the upload whose addresses were told, or nil.
+	Open *importerpod.Upload
+	// Fresh is for one that has to be opened.
+	Fresh importerpod.Upload
+	// Service and Ingress lead to the importer; nil if they are not there.
+	Service *corev1.Service
+	Ingress *networkingv1.Ingress
+}
+
+// VolumeFacts are what is known of the volume of an image that is kept on one.
+type VolumeFacts struct {
+	// Claim is the image's own, or nil.
+	Claim   *corev1.PersistentVolumeClaim
+	Filling filling.Filling
+	Storage filling.Storage
+	// Filler makes the objects of a new fill.
+	Filler filling.Filler
+}
+
+// Presence is the answer of the registry.
+type Presence struct {
+	Found bool
+	At    time.Time
+}
+
+// CleanupFailure says why the registry could not be emptied, and when that was tried.
+type CleanupFailure struct {
+	Message string
+	At      time.Time
 }
 
 // Decision is what the image and its helpers should be.
@@ -107,10 +141,35 @@ type Decision struct {
 	// EmptyRegistry asks for the image to be deleted from the registry before the
 	// finalizer is changed.
 	EmptyRegistry bool
-	Status        Status
-	Events        []shared.Event
-	RequeueAfter  time.Duration
+	// Checkpoint is to be kept in the Secret of that name; nil if there is none.
+	Checkpoint []byte
+	Secret     client.ObjectKey
+	// Forget tells that the reports that came in so far are about something else.
+	Forget       bool
+	Status       Status
+	Events       []shared.Event
+	RequeueAfter time.Duration
 }
+
+// Reasons of the events about an image.
+const (
+	// eventStarted: an importer was ordered.
+	eventStarted = "ImportStarted"
+	// eventSucceeded: the image can be used.
+	eventSucceeded = "ImportSucceeded"
+	// eventFailed: the import cannot go on, or not now.
+	eventFailed = "ImportFailed"
+	// eventWaiting: the import waits for something that will come by itself.
+	eventWaiting = "ImportWaiting"
+	// eventExpired: nobody finished an upload in time.
+	eventExpired = "UploadExpired"
+	// eventLost: a finished image has vanished.
+	eventLost = "ImageLost"
+	// eventFound: an image that had vanished is there again.
+	eventFound = "ImageFound"
+	// eventLeftovers: a deleted image could not be removed from the registry.
+	eventLeftovers = "ImageLeftInRegistry"
+)
 
 // Subject is whom the importer's token is issued for; progress comes in under it.
 func (i Image) Subject() token.Subject {
@@ -125,12 +184,9 @@ func (i Image) Reference(address string) string {
 	return dvcr.Reference(address, i.Kind, i.Namespace, i.Name, string(i.UID))
 }
 
-// ChildNamespace is where the importer of the image runs.
-func (i Image) ChildNamespace(settings Settings) string {
-	if i.Namespace == "" {
-		return settings.ClusterNamespace
-	}
-	return i.Namespace
+// OnVolume tells that the image is kept on a volume.
+func (i Image) OnVolume() bool {
+	return i.Spec.Storage == v1alpha2.StoragePersistentVolumeClaim || i.Spec.Storage == v1alpha2.StorageKubernetes
 }
 
 // ChildName is the name of the importer's Pod and Secret. It holds the uid, so an
@@ -143,11 +199,31 @@ func (i Image) ChildName() string {
 	return "d8v-" + short + "-importer-" + string(i.UID)
 }
 
-// Hash identifies what is imported: an importer that was started for another
-// source is not ours any more.
-func (s Source) Hash() string {
-	// The struct holds only strings and byte slices, which always encode.
-	raw, _ := json.Marshal(s)
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:8])
+// places are the namespaces where an importer of the image may have left a Secret:
+// the module's, the image's own, and that of a claim that was read.
+func (i Image) places(settings Settings) []string {
+	out := []string{settings.Namespace}
+	add := func(namespace string) {
+		for _, known := range out {
+			if known == namespace {
+				return
+			}
+		}
+		if namespace != "" {
+			out = append(out, namespace)
+		}
+	}
+	add(i.Namespace)
+	if object := i.Spec.Source.Object; object != nil {
+		add(object.Namespace)
+	}
+	return out
+}
+
+func (i Image) self() origin.Object {
+	return origin.Object{Kind: i.Kind, Namespace: i.Namespace, Name: i.Name}
+}
+
+func (i Image) owner() filling.Owner {
+	return filling.Owner{Kind: i.Kind, Namespace: i.Namespace, Name: i.Name, UID: i.UID}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,10 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
+	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
@@ -41,7 +46,20 @@ func (i issuer) Issue(subject string, access []token.Access, ttl time.Duration) 
 // registry fails until it is mended.
 type registry struct {
 	broken  bool
+	lost    bool
+	heads   int
 	deleted []string
+}
+
+func (r *registry) Head(context.Context, string) (string, error) {
+	r.heads++
+	switch {
+	case r.broken:
+		return "", errors.New("connection refused")
+	case r.lost:
+		return "", dvcr.ErrNotFound
+	}
+	return "sha256:00", nil
 }
 
 func (r *registry) Delete(_ context.Context, reference string) error {
@@ -79,32 +97,44 @@ type world struct {
 func newWorld(t *testing.T, funcs interceptor.Funcs, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha2.AddToScheme, corev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{v1alpha2.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(funcs).
-		WithStatusSubresource(&v1alpha2.VirtualImage{}).Build()
+	adapter := testAdapter()
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(funcs).
+		WithStatusSubresource(&v1alpha2.VirtualImage{}).WithIndex(&corev1.Pod{}, "test"+indexPods, podsOf("VirtualImage"))
+	for _, kind := range usage.Kinds() {
+		builder.WithIndex(kind, usage.Field("test"), usage.Keys)
+	}
+	c := builder.Build()
 	w := &world{registry: &registry{}, reports: &reports{}, clock: clocktesting.NewFakePassiveClock(now)}
-	w.Reconciler = &Reconciler[*v1alpha2.VirtualImage]{
-		Executor: shared.Executor{Client: c, Recorder: record.NewFakeRecorder(20)},
-		Dependencies: Dependencies{
+	w.Reconciler = NewReconciler(
+		shared.Executor{Client: c, Recorder: record.NewFakeRecorder(20)},
+		Dependencies{
 			Settings: testSettings(), Issuer: issuer{}, Registry: w.registry, Reports: w.reports, Clock: w.clock,
+			Filler: filling.Volumes{},
 		},
-		Adapter: Adapter[*v1alpha2.VirtualImage]{
-			Kind: "VirtualImage", Finalizer: "example.org/cleanup",
-			New: func() *v1alpha2.VirtualImage { return &v1alpha2.VirtualImage{} },
-			Read: func(i *v1alpha2.VirtualImage) (Source, Status) {
-				return Source{Type: i.Spec.DataSource.Type, HTTP: i.Spec.DataSource.HTTP},
-					Status{ImageStatus: *i.Status.ImageStatus.DeepCopy(), Phase: i.Status.Phase, RegistryURL: i.Status.Target.RegistryURL}
-			},
-			Write: func(i *v1alpha2.VirtualImage, s Status) {
-				i.Status.ImageStatus, i.Status.Phase, i.Status.Target.RegistryURL = s.ImageStatus, s.Phase, s.RegistryURL
-			},
+		usage.NewFinder(c, "test"), adapter, "test",
+	)
+	return w
+}
+
+func testAdapter() Adapter[*v1alpha2.VirtualImage] {
+	return Adapter[*v1alpha2.VirtualImage]{
+		Kind: "VirtualImage", Finalizer: "example.org/cleanup", Volumes: true,
+		New:     func() *v1alpha2.VirtualImage { return &v1alpha2.VirtualImage{} },
+		NewList: func() client.ObjectList { return &v1alpha2.VirtualImageList{} },
+		Read: func(i *v1alpha2.VirtualImage) (Spec, Status) {
+			source := i.Spec.DataSource
+			return Spec{Source: origin.Words{Type: source.Type, HTTP: source.HTTP, Upload: source.Upload}, Storage: i.Spec.Storage},
+				Status{ImageStatus: *i.Status.ImageStatus.DeepCopy(), Phase: i.Status.Phase, RegistryURL: i.Status.Target.RegistryURL}
+		},
+		Write: func(i *v1alpha2.VirtualImage, s Status) {
+			i.Status.ImageStatus, i.Status.Phase, i.Status.Target.RegistryURL = s.ImageStatus, s.Phase, s.RegistryURL
 		},
 	}
-	return w
 }
 
 func storedImage(changes ...func(*v1alpha2.VirtualImage)) *v1alpha2.VirtualImage {
@@ -131,7 +161,7 @@ func (w *world) image(t *testing.T) *v1alpha2.VirtualImage {
 }
 
 func childKey() client.ObjectKey {
-	return client.ObjectKey{Namespace: "team", Name: "d8v-vi-importer-" + testUID}
+	return client.ObjectKey{Namespace: "d8-virtualization", Name: "d8v-vi-importer-" + testUID}
 }
 
 func TestReconcileStartsAndFollowsAnImport(t *testing.T) {
@@ -166,7 +196,7 @@ func TestReconcileStartsAndFollowsAnImport(t *testing.T) {
 }
 
 func TestReconcileLeavesAForeignPodAlone(t *testing.T) {
-	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: childKey().Name, UID: "foreign"}}
+	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-virtualization", Name: childKey().Name, UID: "foreign"}}
 	w := newWorld(t, interceptor.Funcs{}, storedImage(), foreign)
 	if _, err := w.reconcile(t); err != nil {
 		t.Fatal(err)
@@ -199,11 +229,11 @@ func TestReconcileReturnsOtherErrors(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 	w = newWorld(t, interceptor.Funcs{
-		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if _, isPod := o.(*corev1.Pod); isPod {
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if _, pods := list.(*corev1.PodList); pods {
 				return away
 			}
-			return c.Get(ctx, key, o, opts...)
+			return c.List(ctx, list, opts...)
 		},
 	}, storedImage())
 	if _, err := w.reconcile(t); !errors.Is(err, away) {

@@ -105,6 +105,8 @@ type Uploads struct {
 	// Host is the public host name; empty means that uploads come from inside the
 	// cluster only.
 	Host string
+	// Scheme is that of the public addresses; empty means https.
+	Scheme string
 	// IngressClass is that of the Ingress.
 	IngressClass string
 	// TLSSecret, in the module's namespace, holds the host's certificate; empty

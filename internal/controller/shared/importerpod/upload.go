@@ -5,6 +5,7 @@ package importerpod
 
 import (
 	"crypto/rand"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,7 @@ const (
 	// addresses end.
 	AnnotationUploadExpiry = "virtualization.deckhouse.io/upload-expires-at"
 
+	schemeHTTPS    = "https"
 	uploadPortName = "upload"
 	uploadPath     = "/upload/"
 	// servicePort is what clients in the cluster need not write.
@@ -54,9 +56,16 @@ func UploadURLs(o Order) *v1alpha2.UploadURLs {
 	upload := o.Source.Upload
 	urls := &v1alpha2.UploadURLs{InCluster: "http://" + upload.Name + "." + o.Namespace + ".svc" + uploadPath + upload.Token}
 	if host := o.Settings.Uploads.Host; host != "" {
-		urls.External = "https://" + host + uploadPath + upload.Token
+		urls.External = o.Settings.Uploads.scheme() + "://" + host + uploadPath + upload.Token
 	}
 	return urls
+}
+
+func (u Uploads) scheme() string {
+	if u.Scheme == "" {
+		return schemeHTTPS
+	}
+	return u.Scheme
 }
 
 // UploadService leads to the importer that waits for the upload.
@@ -89,12 +98,15 @@ func UploadIngress(o Order) *networkingv1.Ingress {
 		"nginx.ingress.kubernetes.io/proxy-buffering":         "off",
 		"nginx.ingress.kubernetes.io/proxy-read-timeout":      "3600",
 		"nginx.ingress.kubernetes.io/proxy-send-timeout":      "3600",
-		"nginx.ingress.kubernetes.io/ssl-redirect":            "true",
+	}
+	if uploads.scheme() == schemeHTTPS {
+		// The address is a secret: it is not for the open wire.
+		ingress.Annotations["nginx.ingress.kubernetes.io/ssl-redirect"] = "true"
+		ingress.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{uploads.Host}, SecretName: uploads.TLSSecret}}
 	}
 	if uploads.IngressClass != "" {
 		ingress.Spec.IngressClassName = ptr.To(uploads.IngressClass)
 	}
-	ingress.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{uploads.Host}, SecretName: uploads.TLSSecret}}
 	ingress.Spec.Rules = []networkingv1.IngressRule{{Host: uploads.Host, IngressRuleValue: networkingv1.IngressRuleValue{
 		HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
 			Path: uploadPath + o.Source.Upload.Token, PathType: ptr.To(networkingv1.PathTypePrefix),
@@ -110,4 +122,15 @@ func (o Order) uploadMeta() metav1.ObjectMeta {
 	meta := o.meta()
 	meta.Name = o.Source.Upload.Name
 	return meta
+}
+
+// UploadFrom reads the upload that a Pod waits for and whose addresses were told;
+// nil if the Pod waits for none.
+func UploadFrom(urls *v1alpha2.UploadURLs, pod *corev1.Pod, uid types.UID) *Upload {
+	expires, err := time.Parse(time.RFC3339, pod.Annotations[AnnotationUploadExpiry])
+	_, token, found := strings.Cut(urls.InCluster, uploadPath)
+	if err != nil || !found || token == "" {
+		return nil
+	}
+	return &Upload{Name: UploadName(uid), Token: token, ExpiresAt: expires}
 }

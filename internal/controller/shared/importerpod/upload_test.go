@@ -97,3 +97,30 @@ func TestUploadIngress(t *testing.T) {
 		t.Errorf("annotations: %v", ingress.Annotations)
 	}
 }
+
+func TestUploadsWithoutTLS(t *testing.T) {
+	o := order(uploadSource(), withHost, func(o *Order) { o.Settings.Uploads.Scheme = "http" })
+	if got := UploadURLs(o).External; got != "http://virtualization.example.org/upload/open-sesame" {
+		t.Errorf("external address: %s", got)
+	}
+	ingress := UploadIngress(o)
+	if len(ingress.Spec.TLS) != 0 || ingress.Annotations["nginx.ingress.kubernetes.io/ssl-redirect"] != "" {
+		t.Errorf("ingress: %+v", ingress)
+	}
+}
+
+func TestUploadIsReadBackFromItsAddress(t *testing.T) {
+	o := order(uploadSource())
+	urls, pod := UploadURLs(o), Pod(o)
+	got := UploadFrom(urls, pod, "1")
+	if got == nil || got.Token != "open-sesame" || got.Name != "d8v-upload-1" || !got.ExpiresAt.Equal(now.Add(24*time.Hour)) {
+		t.Errorf("upload: %+v", got)
+	}
+	if got := UploadFrom(urls, Pod(order(httpSource())), "1"); got != nil {
+		t.Errorf("a download is taken for an upload: %+v", got)
+	}
+	urls.InCluster = "http://elsewhere/"
+	if got := UploadFrom(urls, pod, "1"); got != nil {
+		t.Errorf("an address without a token: %+v", got)
+	}
+}

@@ -17,8 +17,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 )
 
@@ -298,11 +297,7 @@ func (f *Finder) waiting(ctx context.Context, object client.Object, list client.
 			ctrl.LoggerFrom(ctx).Error(err, "Listing who waits for the object", "object", used)
 			return nil
 		}
-		_ = meta.EachListItem(list, func(item runtime.Object) error {
-			waiter := item.(client.Object)
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(waiter)})
-			return nil
-		})
+		out = append(out, shared.Requests(list)...)
 	}
 	return out
 }
