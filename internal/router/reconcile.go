@@ -6,6 +6,7 @@ package router
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -116,26 +117,31 @@ func internalAddress(node corev1.Node) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// apply goes on after a failure: a node that cannot be reached must not take the
+// routes to all others with it.
 func (r *Reconciler) apply(want []Route) error {
 	have, err := r.Kernel.Routes()
 	if err != nil {
 		return err
 	}
+	var failures []error
 	set, remove := Diff(have, want)
 	for _, route := range remove {
 		if err := r.Kernel.Remove(route); err != nil {
-			return err
+			failures = append(failures, err)
+			continue
 		}
 		r.Log.Info("removing a route", "prefix", route.Prefix.String(), "kind", string(route.Kind))
 	}
 	for _, route := range set {
 		if err := r.Kernel.Set(route); err != nil {
-			return err
+			failures = append(failures, err)
+			continue
 		}
 		r.Log.Info("setting a route", "prefix", route.Prefix.String(), "kind", string(route.Kind), "via", route.Via.String())
 	}
 	// The rules come last at the start: they would send traffic into an empty table.
-	return r.Kernel.SetRules(r.Ranges)
+	return errors.Join(append(failures, r.Kernel.SetRules(r.Ranges))...)
 }
 
 // ReportBinding writes ConditionBridgeBinding to the router's own pod.
