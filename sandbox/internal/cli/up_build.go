@@ -21,6 +21,7 @@ const (
 
 // nodeTools are our own programs that nodes run.
 var nodeTools = []image.Program{
+	{Module: ownModule, Package: "./cmd/sandbox-bashible"},
 	{Module: ownModule, Package: "./cmd/sandbox-cni"},
 	{Module: ownModule, Package: "./cmd/sandbox-runc"},
 }

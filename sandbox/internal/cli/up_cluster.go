@@ -84,7 +84,10 @@ func (s *session) startSupervisor(ctx context.Context, nodes []topology.Node) er
 	if err := s.startHostBox(); err != nil {
 		return err
 	}
-	return s.client.EnsureForward(supervisor.ForwardRequest{Listen: address, Target: topology.APIServer()})
+	if err := s.client.EnsureForward(supervisor.ForwardRequest{Listen: address, Target: topology.APIServer()}); err != nil {
+		return err
+	}
+	return s.openIngress()
 }
 
 func (s *session) plan(nodes []topology.Node) (cluster.Plan, error) {

@@ -67,6 +67,9 @@ func (s *session) reload(ctx context.Context, names ...string) error {
 
 // startDeckhouse starts Deckhouse's side of the contract beside the cluster.
 func startDeckhouse(ctx context.Context, s *session) error {
+	if err := s.giveCertificate(ctx); err != nil {
+		return err
+	}
 	directory, err := s.keepPrograms(ctx, []image.Program{
 		{Module: "sandbox/deckhouse", Package: "./cmd/deckhouse-host"},
 		{Module: "hooks", Package: "./cmd/virtualization-hooks"},
@@ -94,6 +97,8 @@ func startDeckhouse(ctx context.Context, s *session) error {
 			"--cluster-dns=" + topology.DNSService.String(),
 			"--pod-subnet=" + topology.PodNetwork.String(),
 			"--service-subnet=" + topology.ServiceNetwork.String(),
+			"--public-domain=" + topology.PublicDomain,
+			"--certificate-secret=" + certificateSecret,
 			"--webhook-listen=" + admissionListen,
 			"--webhook-url=https://" + admission,
 		},

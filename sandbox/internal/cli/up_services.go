@@ -92,7 +92,7 @@ func sortedNames[V any](m map[string]V) []string {
 	return names
 }
 
-// installServices installs what every cluster has, and waits for its DNS.
+// installServices installs what every cluster has, and waits for its DNS and its ingress.
 func installServices(ctx context.Context, s *session) error {
 	entries, err := fs.ReadDir(manifests.Files, ".")
 	if err != nil {
@@ -107,7 +107,10 @@ func installServices(ctx context.Context, s *session) error {
 			return fmt.Errorf("install %s: %w", e.Name(), err)
 		}
 	}
-	return s.waitForDNS(ctx)
+	if err := s.waitForDNS(ctx); err != nil {
+		return err
+	}
+	return s.waitForIngress(ctx)
 }
 
 // apply brings objects into the cluster; what is there already is changed only

@@ -34,7 +34,8 @@ const (
 
 const (
 	containerdSocket = "/run/containerd/containerd.sock"
-	registryHostsDir = "/etc/containerd/certs.d"
+	// registryHostsDir is the one that Deckhouse's nodes have.
+	registryHostsDir = "/etc/containerd/registry.d"
 	// debianCNI is where Debian puts CNI plugins.
 	debianCNI = "/usr/lib/cni"
 	// cniDataDir keeps which pod has which address. It is forgotten with the

@@ -48,8 +48,8 @@ func names(list []process.Spec) string {
 func TestProcessesOfNodes(t *testing.T) {
 	plan := makePlan(t, input(true))
 	tests := []struct{ api, rest string }{
-		{"etcd kube-apiserver", "containerd kubelet kube-proxy kube-controller-manager kube-scheduler"},
-		{"", "containerd kubelet kube-proxy"},
+		{"etcd kube-apiserver", "containerd kubelet kube-proxy bashible kube-controller-manager kube-scheduler"},
+		{"", "containerd kubelet kube-proxy bashible"},
 	}
 	for i, want := range tests {
 		if got := names(plan.Nodes[i].API); got != want.api {
@@ -99,6 +99,7 @@ func TestArguments(t *testing.T) {
 			"--kubeconfig=/var/lib/sandbox/pki/kubelet-node-2.kubeconfig", "--config=/var/lib/sandbox/nodes/node-2/config/kubelet.yaml",
 		}},
 		{1, "kube-proxy", []string{"--config=/var/lib/sandbox/nodes/node-2/config/kube-proxy.yaml"}},
+		{1, "bashible", []string{"/cache/tools/sandbox-bashible", "--node=node-2", "--kubeconfig=/var/lib/sandbox/pki/bashible.kubeconfig"}},
 		{1, "containerd", []string{"/cache/containerd/containerd", "--config=/var/lib/sandbox/nodes/node-2/config/containerd.toml"}},
 	}
 	for _, tt := range tests {
@@ -122,7 +123,7 @@ func TestWhatAChangeRestarts(t *testing.T) {
 		want   string
 	}{
 		{"nothing", func(*Input) {}, ""},
-		{"our tools", func(in *Input) { in.Artifacts.Tools = "/cache/tools2" }, "containerd"},
+		{"our tools", func(in *Input) { in.Artifacts.Tools = "/cache/tools2" }, "containerd bashible"},
 		{"containerd", func(in *Input) { in.Artifacts.Containerd = "/cache/containerd2" }, "containerd"},
 		{"pause image", func(in *Input) { in.Artifacts.PauseImage = "other" }, "containerd"},
 		{"capability", func(in *Input) { in.Machine.MayRaisePriority = false }, "containerd kubelet kube-proxy"},
@@ -224,6 +225,7 @@ func TestConfigurationFollowsTheMachine(t *testing.T) {
 		file             string
 		has, lacks       []string
 	}{
+		{true, "containerd.toml", []string{`config_path = "/etc/containerd/registry.d"`}, nil},
 		{true, "containerd.toml", []string{"restrict_oom_score_adj = false", `BinaryName = "/usr/sbin/runc"`}, []string{"sandbox-runc"}},
 		{false, "containerd.toml", []string{"restrict_oom_score_adj = true", `BinaryName = "/cache/tools/sandbox-runc"`}, nil},
 		{true, "kubelet.yaml", nil, []string{"oomScoreAdj"}},

@@ -33,7 +33,7 @@ func (p planner) api() []process.Spec {
 
 // processes lists what runs in the node beside the API server.
 func (p planner) processes() []process.Spec {
-	list := []process.Spec{p.containerd(), p.kubelet(), p.kubeProxy()}
+	list := []process.Spec{p.containerd(), p.kubelet(), p.kubeProxy(), p.bashible()}
 	if p.node.ControlPlane {
 		list = append(list, p.controllerManager(), p.scheduler())
 	}
@@ -168,6 +168,16 @@ func (p planner) kubelet() process.Spec {
 		"--root-dir=/var/lib/kubelet",
 	}, kubeletFile)
 	spec.WaitFor = containerdSocket
+	return spec
+}
+
+// bashible configures the node as Deckhouse's side of the contract says.
+func (p planner) bashible() process.Spec {
+	spec := p.spec(p.in.Artifacts.Tools, "sandbox-bashible", []string{
+		"--kubeconfig=" + p.kubeconfig(pki.Bashible),
+		"--node=" + p.node.Name,
+	})
+	spec.Name = "bashible"
 	return spec
 }
 

@@ -23,6 +23,10 @@ const (
 	ControllerManager = "kube-controller-manager"
 	Scheduler         = "kube-scheduler"
 	KubeProxy         = "kube-proxy"
+	// Bashible configures nodes as Deckhouse's side of the contract says.
+	Bashible = "bashible"
+	// Ingress is what the ingress controller shows to those who come from outside.
+	Ingress = "ingress"
 )
 
 // KubeletClient names a kubelet's identity towards the API server.
@@ -85,6 +89,8 @@ func requests(nodes []topology.Node) map[string]Request {
 		ControllerManager: client("system:kube-controller-manager"),
 		Scheduler:         client("system:kube-scheduler"),
 		KubeProxy:         client("system:kube-proxy"),
+		Bashible:          client("sandbox:bashible"),
+		Ingress:           server("*."+topology.PublicDomain, []string{"*." + topology.PublicDomain}),
 	}
 	for _, n := range nodes {
 		all[KubeletClient(n.Name)] = client("system:node:"+n.Name, "system:nodes")

@@ -18,7 +18,7 @@ func KubeconfigName(client string) string { return client + ".kubeconfig" }
 // ensureKubeconfigs writes one kubeconfig for each client of the API server.
 func ensureKubeconfigs(store *Store, ca Pair, admin Access, nodes []topology.Node) error {
 	inCluster := "https://" + topology.APIServer()
-	clients := []string{ControllerManager, Scheduler, KubeProxy}
+	clients := []string{ControllerManager, Scheduler, KubeProxy, Bashible}
 	for _, n := range nodes {
 		clients = append(clients, KubeletClient(n.Name))
 	}

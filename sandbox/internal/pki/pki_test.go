@@ -4,6 +4,7 @@
 package pki
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"os"
@@ -176,6 +177,7 @@ func TestEnsure(t *testing.T) {
 		filepath.Join(pkiDir, KubeconfigName(ControllerManager)):       "https://10.77.0.1:6443",
 		filepath.Join(pkiDir, KubeconfigName(Scheduler)):               "https://10.77.0.1:6443",
 		filepath.Join(pkiDir, KubeconfigName(KubeProxy)):               "https://10.77.0.1:6443",
+		filepath.Join(pkiDir, KubeconfigName(Bashible)):                "https://10.77.0.1:6443",
 	}
 	for file, want := range servers {
 		config, err := clientcmd.BuildConfigFromFlags("", file)
@@ -200,6 +202,7 @@ func TestIdentities(t *testing.T) {
 		ControllerManager:       {"system:kube-controller-manager", ""},
 		Scheduler:               {"system:kube-scheduler", ""},
 		KubeProxy:               {"system:kube-proxy", ""},
+		Bashible:                {"sandbox:bashible", ""},
 	}
 	all := requests(topology.Nodes(2))
 	for name, want := range tests {
@@ -210,6 +213,29 @@ func TestIdentities(t *testing.T) {
 	}
 	if got := all[KubeletServer("node-2")]; got.IPs[0].String() != "10.77.0.2" || got.DNSNames[0] != "node-2" {
 		t.Errorf("node-2 serves as %v %v", got.DNSNames, got.IPs)
+	}
+}
+
+func TestIngressServesEveryModule(t *testing.T) {
+	dir := t.TempDir()
+	if err := Ensure(dir, Access{Kubeconfig: filepath.Join(dir, "kubeconfig"), Address: "127.0.0.1:16443"}, topology.Nodes(2)); err != nil {
+		t.Fatal(err)
+	}
+	authority, err := os.ReadFile(filepath.Join(dir, CA+".crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(authority)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, Ingress+".crt"), filepath.Join(dir, Ingress+".key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"virtualization.sandbox.internal": true, "virtualization.example.com": false} {
+		_, err := pair.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: trusted})
+		if (err == nil) != want {
+			t.Errorf("%s: %v, want it served %v", name, err, want)
+		}
 	}
 }
 

@@ -25,6 +25,10 @@ const (
 	APIEnvVar = "SANDBOX_API"
 	// DefaultAPI is that address of a machine's ordinary sandbox.
 	DefaultAPI = "127.0.0.1:16443"
+	// IngressEnvVar does the same for what the cluster shows to the outside.
+	IngressEnvVar = "SANDBOX_INGRESS"
+	// DefaultIngress is that address of a machine's ordinary sandbox.
+	DefaultIngress = "127.0.0.1:16444"
 
 	cacheName = "cache"
 	// The kernel refuses longer addresses of unix sockets; the longest one in
@@ -46,14 +50,20 @@ func FromEnvironment() (Dir, error) {
 }
 
 // APIAddress returns where the machine is to reach the API server.
-func APIAddress() (string, error) {
-	address := os.Getenv(APIEnvVar)
+func APIAddress() (string, error) { return loopback(APIEnvVar, DefaultAPI) }
+
+// IngressAddress returns where the machine is to reach what the cluster shows to the outside.
+func IngressAddress() (string, error) { return loopback(IngressEnvVar, DefaultIngress) }
+
+// loopback reads an address of this machine from the environment.
+func loopback(variable, ordinary string) (string, error) {
+	address := os.Getenv(variable)
 	if address == "" {
-		return DefaultAPI, nil
+		return ordinary, nil
 	}
 	parsed, err := netip.ParseAddrPort(address)
 	if err != nil || !parsed.Addr().IsLoopback() {
-		return "", fmt.Errorf("%s=%q is not an address and port of this machine: write it as %s", APIEnvVar, address, DefaultAPI)
+		return "", fmt.Errorf("%s=%q is not an address and port of this machine: write it as %s", variable, address, ordinary)
 	}
 	return address, nil
 }

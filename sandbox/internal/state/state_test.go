@@ -72,6 +72,19 @@ func TestAPIAddress(t *testing.T) {
 	}
 }
 
+func TestIngressAddress(t *testing.T) {
+	for value, want := range map[string]string{"": "127.0.0.1:16444", "127.0.0.2:443": "127.0.0.2:443"} {
+		t.Setenv("SANDBOX_INGRESS", value)
+		if got, err := IngressAddress(); err != nil || got != want {
+			t.Errorf("%q: got %q, %v, want %q", value, got, err, want)
+		}
+	}
+	t.Setenv("SANDBOX_INGRESS", "10.0.0.1:443")
+	if _, err := IngressAddress(); err == nil || !strings.Contains(err.Error(), `SANDBOX_INGRESS="10.0.0.1:443"`) {
+		t.Errorf("error %v, want one that names the variable", err)
+	}
+}
+
 func TestPaths(t *testing.T) {
 	const d = Dir("/var/lib/sandbox")
 	tests := map[string]string{

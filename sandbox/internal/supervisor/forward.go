@@ -38,8 +38,8 @@ func newForward(r ForwardRequest, inside func(func() error) error) (*forward, er
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("forward %s to %s: %w: end the program that has the port, or choose another with %s",
-			r.Listen, r.Target, err, state.APIEnvVar)
+		return nil, fmt.Errorf("forward %s to %s: %w: end the program that has the port, or choose another with %s or %s",
+			r.Listen, r.Target, err, state.APIEnvVar, state.IngressEnvVar)
 	}
 	go f.accept()
 	return f, nil

@@ -20,6 +20,8 @@ var (
 	// APIService and DNSService are fixed by convention.
 	APIService = netip.MustParseAddr("10.96.0.1")
 	DNSService = netip.MustParseAddr("10.96.0.10")
+	// GuestsService serves the guests' disks; the module has to allow downloads from it.
+	GuestsService = netip.MustParseAddr("10.96.0.80")
 	// MachineNetwork is where virtual machines get their addresses from.
 	MachineNetwork = netip.MustParsePrefix("10.66.10.0/24")
 	// MachineGateway is link-local: it is the same on every node, so a guest
@@ -28,6 +30,8 @@ var (
 )
 
 const (
+	// PublicDomain ends the names under which the cluster is reached from outside.
+	PublicDomain = "sandbox.internal"
 	// ClusterDomain ends the names of Services.
 	ClusterDomain = "cluster.local"
 	// APIPort is where the API server listens on its node.
@@ -62,6 +66,10 @@ func Nodes(n int) []Node {
 	}
 	return nodes
 }
+
+// IngressAddress is where the cluster is reached from outside: the ingress
+// controller listens on the first node.
+func IngressAddress() netip.AddrPort { return netip.AddrPortFrom(Nodes(1)[0].Address, 443) }
 
 // APIServer is the API server's address in the nodes' network.
 func APIServer() string { return fmt.Sprintf("%s:%d", Nodes(1)[0].Address, APIPort) }

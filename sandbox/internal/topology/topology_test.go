@@ -3,7 +3,21 @@
 
 package topology
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestAddresses(t *testing.T) {
+	if got := IngressAddress().String(); got != "10.77.0.1:443" {
+		t.Errorf("the ingress is at %s, want 10.77.0.1:443", got)
+	}
+	for _, address := range []netip.Addr{APIService, DNSService, GuestsService} {
+		if !ServiceNetwork.Contains(address) {
+			t.Errorf("%s is no address of a Service", address)
+		}
+	}
+}
 
 func TestNodes(t *testing.T) {
 	nodes := Nodes(2)

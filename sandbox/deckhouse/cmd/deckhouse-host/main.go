@@ -62,7 +62,7 @@ func parse(args []string) (host.Options, error) {
 	flags.StringSliceVar(&o.HookBinaries, "hook-binary", nil, "compiled hooks of the module; those in --module-dir if none is named")
 	flags.StringVar(&o.DigestsFile, "digests-file", "", "images_digests.json; watched, a change installs the new images")
 	flags.StringVar(&o.WorkDir, "work-dir", "", "folder for a copy of the module and temporary files")
-	flags.StringSliceVar(&o.PresentModules, "present-module", []string{"cni-cilium"}, "other modules that the platform claims to run")
+	flags.StringSliceVar(&o.PresentModules, "present-module", []string{"cni-cilium", "node-manager"}, "other modules that the platform claims to run")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:9650", "address of /metrics and /readyz")
 	flags.StringVar(&o.WebhookListen, "webhook-listen", "", "address of the admission of ModuleConfigs; none if empty")
 	flags.StringVar(&o.WebhookURL, "webhook-url", "", "https:// address at which the API server reaches --webhook-listen")
@@ -75,6 +75,8 @@ func parse(args []string) (host.Options, error) {
 	flags.StringVar(&o.Cluster.DNSAddress, "cluster-dns", "10.96.0.10", "address of the cluster's DNS")
 	flags.StringVar(&o.Cluster.PodSubnet, "pod-subnet", "10.244.0.0/16", "subnet of the pods")
 	flags.StringVar(&o.Cluster.ServiceSubnet, "service-subnet", "10.96.0.0/16", "subnet of the services")
+	flags.StringVar(&o.Cluster.PublicDomain, "public-domain", "", "domain of the modules' names outside the cluster; none if empty")
+	flags.StringVar(&o.Cluster.CertificateSecret, "certificate-secret", "", "Secret of d8-system with their certificate; no TLS if empty")
 	flags.StringVar(&o.Cluster.DeckhouseVersion, "deckhouse-version", "1.74.2", "version that the platform claims to be")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -16,6 +16,7 @@ func TestParse(t *testing.T) {
 	options, err := parse([]string{
 		"--kubeconfig=/k", "--module-dir=/m", "--digests-file=/d", "--work-dir=/w", "--registry-base=r/modules",
 		"--hook-binary=/h/one", "--present-module=cni-cilium", "--present-module=prometheus", "--pod-subnet=10.1.0.0/16",
+		"--public-domain=example.com", "--certificate-secret=tls",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -23,6 +24,7 @@ func TestParse(t *testing.T) {
 	if !reflect.DeepEqual(options.HookBinaries, []string{"/h/one"}) ||
 		!reflect.DeepEqual(options.PresentModules, []string{"cni-cilium", "prometheus"}) ||
 		options.Cluster.PodSubnet != "10.1.0.0/16" || options.Cluster.Domain != "cluster.local" ||
+		options.Cluster.PublicDomain != "example.com" || options.Cluster.CertificateSecret != "tls" ||
 		options.Registry.Base != "r/modules" || options.MetricsAddress != "127.0.0.1:9650" {
 		t.Errorf("got %+v", options)
 	}

@@ -22,6 +22,7 @@ func TestLoad(t *testing.T) {
 	want := []string{
 		"CustomResourceDefinition modules.deckhouse.io",
 		"CustomResourceDefinition moduleconfigs.deckhouse.io",
+		"CustomResourceDefinition nodegroupconfigurations.deckhouse.io",
 	}
 	if !reflect.DeepEqual(names, want) {
 		t.Errorf("got %q", names)

@@ -71,6 +71,37 @@ func TestGlobalHasTheShapeThatModulesRead(t *testing.T) {
 	}
 }
 
+func TestModulesAreReachedFromOutside(t *testing.T) {
+	tests := []struct {
+		name, domain, secret string
+		want                 map[string]any
+	}{
+		{"not at all", "", "", map[string]any{"https": map[string]any{"mode": "Disabled"}, "publicDomainTemplate": ""}},
+		{
+			"without TLS", "example.com", "",
+			map[string]any{"https": map[string]any{"mode": "Disabled"}, "publicDomainTemplate": "%s.example.com"},
+		},
+		{
+			"with a certificate", "example.com", "ingress-tls",
+			map[string]any{
+				"https":                map[string]any{"mode": "CustomCertificate", "customCertificate": map[string]any{"secretName": "ingress-tls"}},
+				"publicDomainTemplate": "%s.example.com",
+			},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			values := Values{Cluster: Cluster{PublicDomain: test.domain, CertificateSecret: test.secret}}
+			modules, _ := values.Global()["modules"].(map[string]any)
+			for key, want := range test.want {
+				if got := modules[key]; !reflect.DeepEqual(got, want) {
+					t.Errorf("%s = %v, want %v", key, got, want)
+				}
+			}
+		})
+	}
+}
+
 func TestReadDigests(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "images_digests.json")
 	if _, err := ReadDigests(path); err == nil {

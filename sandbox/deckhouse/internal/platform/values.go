@@ -30,6 +30,10 @@ type Cluster struct {
 	PodSubnet        string
 	ServiceSubnet    string
 	DeckhouseVersion string
+	// PublicDomain ends the names under which modules are reached from outside.
+	PublicDomain string
+	// CertificateSecret is the Secret of the namespace d8-system with their certificate; without one there is no TLS.
+	CertificateSecret string
 }
 
 // Facts are read from the cluster itself.
@@ -93,8 +97,8 @@ func (v Values) Global() map[string]any {
 			"kubernetesVersions":                   []any{version},
 		},
 		"modules": map[string]any{
-			"https":                map[string]any{"mode": "Disabled"},
-			"publicDomainTemplate": "%s.sandbox.internal",
+			"https":                https(v.Cluster.CertificateSecret),
+			"publicDomainTemplate": publicDomainTemplate(v.Cluster.PublicDomain),
 			"ingressClass":         "nginx",
 			"placement":            map[string]any{},
 		},
@@ -107,6 +111,21 @@ func (v Values) Global() map[string]any {
 		},
 	}
 	return utils.MergeValues(made, utils.Values(v.User).Copy())
+}
+
+func https(secret string) map[string]any {
+	if secret == "" {
+		return map[string]any{"mode": "Disabled"}
+	}
+	return map[string]any{"mode": "CustomCertificate", "customCertificate": map[string]any{"secretName": secret}}
+}
+
+// publicDomainTemplate is empty where nothing is reached from outside.
+func publicDomainTemplate(domain string) string {
+	if domain == "" {
+		return ""
+	}
+	return "%s." + domain
 }
 
 func numbers(counts map[string]int) map[string]any {
