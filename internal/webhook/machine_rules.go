@@ -233,8 +233,12 @@ func machineWarnings(machine *v1alpha2.VirtualMachine, facts machineFacts) []str
 	return warnings
 }
 
+// mimeReach is how far cloud-init looks for the header of a MIME archive.
+const mimeReach = 4096
+
 // userDataWarning looks at inline cloud-init data the way cloud-init does: the
-// first line says what the rest is.
+// first line says what the rest is, unless it is a MIME archive, whose headers come
+// in any order.
 func userDataWarning(provisioning *v1alpha2.Provisioning) string {
 	if provisioning == nil || provisioning.Type != v1alpha2.ProvisioningUserData || provisioning.UserData == "" {
 		return ""
@@ -242,7 +246,9 @@ func userDataWarning(provisioning *v1alpha2.Provisioning) string {
 	first, _, _ := strings.Cut(provisioning.UserData, "\n")
 	first = strings.TrimSpace(first)
 	switch {
-	case !strings.HasPrefix(first, "#") && !strings.HasPrefix(first, "Content-Type:"):
+	case isMIME(provisioning.UserData):
+		return ""
+	case !strings.HasPrefix(first, "#"):
 		return "the first line does not say what the data is; cloud-init ignores it unless it is #cloud-config, #! or another known header"
 	case first == "#cloud-config":
 		var parsed map[string]any
@@ -251,4 +257,8 @@ func userDataWarning(provisioning *v1alpha2.Provisioning) string {
 		}
 	}
 	return ""
+}
+
+func isMIME(data string) bool {
+	return strings.Contains(strings.ToLower(data[:min(len(data), mimeReach)]), "mime-version:")
 }
