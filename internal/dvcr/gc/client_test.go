@@ -145,11 +145,11 @@ func (c *client) publish(repository, reference string, layer []byte, owner strin
 	return expect("put a manifest", response, 201)
 }
 
-func (c *client) push(repository string, layer []byte, tag string) error {
+func (c *client) push(repository string, layer []byte) error {
 	if err := c.upload(repository, layer); err != nil {
 		return err
 	}
-	return c.publish(repository, tag, layer, tag)
+	return c.publish(repository, uid, layer, uid)
 }
 
 // pull reads the whole image and compares it.
@@ -185,10 +185,10 @@ func (c *client) deleteImage(repository string, layer []byte, owner string) erro
 	return expect("delete a manifest", response, 202)
 }
 
-// importer may do what an importer's token permits; the subject is the owner.
-func importer(t testing.TB, registry *dvcrtest.Registry, repository, owner string) *client {
+// importer may do what an importer's token permits.
+func importer(t testing.TB, registry *dvcrtest.Registry, repository string) *client {
 	t.Helper()
-	return newClient(t, registry, "VirtualImage/team/debian/"+owner, token.Repository(repository, "pull", "push"))
+	return newClient(t, registry, "VirtualImage/team/debian/"+uid, token.Repository(repository, "pull", "push"))
 }
 
 // controller may pull and delete, as the controller's client does.

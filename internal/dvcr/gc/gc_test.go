@@ -51,10 +51,10 @@ func TestAnEmptyRegistryIsCollected(t *testing.T) {
 func TestADeletedImageFreesItsSpaceAtOnce(t *testing.T) {
 	registry := dvcrtest.Start(t)
 	layer := diskOf(t, 1)
-	pusher := importer(t, registry, debian, uid)
+	pusher := importer(t, registry, debian)
 	_, err := pusher.has(debian, layer)
 	must(t, err)
-	must(t, pusher.push(debian, layer, uid))
+	must(t, pusher.push(debian, layer))
 	must(t, pusher.pull(debian, uid, layer))
 	if report := collect(t, registry); report.Blobs != 0 || report.Manifests != 0 || report.Links != 0 {
 		t.Fatalf("collected under an image: %+v", report)
@@ -80,7 +80,7 @@ func TestADeletedImageFreesItsSpaceAtOnce(t *testing.T) {
 func TestWhatAnotherImageNeedsStays(t *testing.T) {
 	registry := dvcrtest.Start(t)
 	layer := diskOf(t, 1)
-	must(t, importer(t, registry, debian, uid).push(debian, layer, uid))
+	must(t, importer(t, registry, debian).push(debian, layer))
 	other := newClient(t, registry, "ClusterVirtualImage//alpine/"+newUID, token.Repository(alpine, "pull", "push"), token.Repository(debian, "pull"))
 	mounted, err := other.mount(alpine, debian, layer)
 	if !mounted || err != nil {
@@ -92,7 +92,7 @@ func TestWhatAnotherImageNeedsStays(t *testing.T) {
 		t.Errorf("only manifest and configuration, and the links of the repository, are unused: %+v", report)
 	}
 	must(t, other.pull(alpine, newUID, layer))
-	if found, _ := importer(t, registry, debian, uid).has(debian, layer); found {
+	if found, _ := importer(t, registry, debian).has(debian, layer); found {
 		t.Error("the repository still gives access to a layer that none of its images has")
 	}
 }
@@ -123,7 +123,7 @@ func TestAPushInFlightLosesNothing(t *testing.T) {
 			if old == "" {
 				old = debian
 			}
-			must(t, importer(t, registry, old, uid).push(old, layer, uid))
+			must(t, importer(t, registry, old).push(old, layer))
 			pusher := newClient(t, registry, "VirtualImage/team/debian/"+newUID, token.Repository(debian, "pull", "push"), token.Repository(alpine, "pull"))
 			must(t, layerOf(pusher, layer))
 			must(t, controller(t, registry, old).deleteImage(old, layer, uid))
@@ -143,7 +143,7 @@ func TestAPushInFlightLosesNothing(t *testing.T) {
 
 func TestAnUnfinishedPushIsCollectedInTheEnd(t *testing.T) {
 	registry := dvcrtest.Start(t)
-	pusher := importer(t, registry, debian, uid)
+	pusher := importer(t, registry, debian)
 	layer := diskOf(t, 1)
 	must(t, pusher.upload(debian, layer))
 	if report := collect(t, registry); report.Blobs != 0 {
@@ -156,13 +156,13 @@ func TestAnUnfinishedPushIsCollectedInTheEnd(t *testing.T) {
 	if found, err := pusher.has(debian, layer); found || err != nil {
 		t.Errorf("the registry still promises the blob: %v", err)
 	}
-	must(t, pusher.push(debian, layer, uid))
+	must(t, pusher.push(debian, layer))
 	must(t, pusher.pull(debian, uid, layer))
 }
 
 func TestManifestsWithoutATagGoWhenTheyAreOld(t *testing.T) {
 	registry := dvcrtest.Start(t)
-	pusher := importer(t, registry, debian, uid)
+	pusher := importer(t, registry, debian)
 	first, second := diskOf(t, 1), diskOf(t, 2)
 	must(t, pusher.upload(debian, first))
 	manifest, _ := manifestOf(first, uid)
@@ -191,8 +191,8 @@ func TestManifestsWithoutATagGoWhenTheyAreOld(t *testing.T) {
 func TestAnUnreadableManifestKeepsItsRepository(t *testing.T) {
 	registry := dvcrtest.Start(t)
 	broken, deleted := diskOf(t, 1), diskOf(t, 2)
-	must(t, importer(t, registry, debian, uid).push(debian, broken, uid))
-	must(t, importer(t, registry, alpine, uid).push(alpine, deleted, uid))
+	must(t, importer(t, registry, debian).push(debian, broken))
+	must(t, importer(t, registry, alpine).push(alpine, deleted))
 	must(t, controller(t, registry, alpine).deleteImage(alpine, deleted, uid))
 	manifest, _ := manifestOf(broken, uid)
 	file := filepath.Join(registry.Root, "docker/registry/v2/blobs/sha256", digest.FromBytes(manifest).Encoded()[:2], digest.FromBytes(manifest).Encoded(), "data")
@@ -200,12 +200,12 @@ func TestAnUnreadableManifestKeepsItsRepository(t *testing.T) {
 	if report := collect(t, registry); report.Blobs != 3 {
 		t.Errorf("%+v", report)
 	}
-	if found, _ := importer(t, registry, debian, uid).has(debian, broken); !found {
+	if found, _ := importer(t, registry, debian).has(debian, broken); !found {
 		t.Error("the layer is gone")
 	}
 	must(t, os.RemoveAll(filepath.Dir(file)))
 	collect(t, registry)
-	if found, _ := importer(t, registry, debian, uid).has(debian, broken); !found {
+	if found, _ := importer(t, registry, debian).has(debian, broken); !found {
 		t.Error("the layer is gone with the manifest")
 	}
 }
@@ -213,7 +213,7 @@ func TestAnUnreadableManifestKeepsItsRepository(t *testing.T) {
 // An error in one place does not keep the rest from being freed.
 func TestWhatCannotBeRemovedIsReported(t *testing.T) {
 	registry := dvcrtest.Start(t)
-	must(t, importer(t, registry, debian, uid).push(debian, diskOf(t, 1), uid))
+	must(t, importer(t, registry, debian).push(debian, diskOf(t, 1)))
 	link := filepath.Join(registry.Root, "docker/registry/v2/repositories", debian, "_manifests/tags", uid, "current/link")
 	must(t, os.WriteFile(link, []byte("no digest"), 0o600))
 	_, err := registry.Collector.Collect(context.Background())
@@ -228,7 +228,7 @@ func TestWhatCannotBeRemovedIsReported(t *testing.T) {
 func TestATagWithoutItsManifestGoes(t *testing.T) {
 	registry := dvcrtest.Start(t)
 	layer := diskOf(t, 1)
-	must(t, importer(t, registry, debian, uid).push(debian, layer, uid))
+	must(t, importer(t, registry, debian).push(debian, layer))
 	must(t, os.RemoveAll(filepath.Join(registry.Root, "docker/registry/v2/repositories", debian, "_manifests/revisions")))
 	if report := collect(t, registry); report.Blobs != 3 || report.Repositories != 1 {
 		t.Errorf("%+v", report)
@@ -240,7 +240,7 @@ func TestATagWithoutItsManifestGoes(t *testing.T) {
 
 func TestAbandonedUploads(t *testing.T) {
 	registry := dvcrtest.Start(t)
-	pusher := importer(t, registry, debian, uid)
+	pusher := importer(t, registry, debian)
 	abandoned := pusher.do("POST", "/v2/"+debian+"/blobs/uploads/", nil, "")
 	must(t, expect("patch", pusher.do("PATCH", abandoned.Header().Get("Location"), []byte("hello"), "application/octet-stream"), 202))
 	registry.Clock.Step(gc.IdleUploadAge - time.Minute)
