@@ -115,7 +115,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    32 << 10,
 		// Whoever still waits for an answer when the importer ends gets one.
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
 	}
 	stopped := make(chan struct{})
 	go func() {
