@@ -53,16 +53,23 @@ type conversion struct {
 // arguments say everything explicitly: the format that was inspected, no backing
 // file whatever the image says, and a target that is there already.
 func (c conversion) arguments() ([]string, error) {
-	from, err := json.Marshal(map[string]any{
+	options := map[string]any{
 		"driver":    string(c.format),
 		"read-only": true,
-		"backing":   nil,
 		"file": map[string]any{
 			"driver": "nbd",
 			"export": c.export,
 			"server": map[string]any{"type": "unix", "path": c.socket},
 		},
-	})
+	}
+	switch c.format {
+	case image.FormatQCOW2, image.FormatVMDK:
+		options["backing"] = nil
+	case image.FormatVPC:
+		// Otherwise QEMU may take a size that it computes from cylinders.
+		options["force_size_calc"] = "current_size"
+	}
+	from, err := json.Marshal(options)
 	if err != nil {
 		return nil, err
 	}

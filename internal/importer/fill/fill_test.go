@@ -6,6 +6,7 @@ package fill
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -380,4 +381,62 @@ func TestStagingIsContinued(t *testing.T) {
 	if place.resumed != resume || len(from.opened) != 1 {
 		t.Errorf("resumed %v, opened %v", place.resumed, from.opened)
 	}
+}
+
+// fixedVHD is a raw disk with a footer behind it.
+func fixedVHD(disk []byte) []byte {
+	footer := make([]byte, 512)
+	copy(footer, "conectix\x00\x00\x00\x02\x00\x01\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff")
+	copy(footer[28:], "qem2")
+	binary.BigEndian.PutUint64(footer[40:], uint64(len(disk)))
+	binary.BigEndian.PutUint64(footer[48:], uint64(len(disk)))
+	binary.BigEndian.PutUint32(footer[60:], 2)
+	var sum uint32
+	for _, b := range footer {
+		sum += uint32(b)
+	}
+	binary.BigEndian.PutUint32(footer[64:], ^sum)
+	return append(bytes.Clone(disk), footer...)
+}
+
+// The footer of a fixed VHD is not on the disk, which may have no room for it.
+func TestFixedVHD(t *testing.T) {
+	disk := rawDisk(2 << 20)
+	file := fixedVHD(disk)
+	unsized := newServer(file)
+	unsized.sized = false
+	for name, from := range map[string]source.Source{"known length": newServer(file), "unknown length": unsized, "compressed": newServer(gzipped(t, file))} {
+		for _, size := range []int64{2 << 20, 3 << 20} {
+			t.Run(title(name, size), func(t *testing.T) {
+				directory := t.TempDir()
+				got, err := Fill(context.Background(), Options{Source: from, Target: directory, Size: size})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Format != "vpc" || got.VirtualSizeBytes != 2<<20 {
+					t.Errorf("got %+v", got)
+				}
+				wantDisk(t, directory, disk, size)
+			})
+		}
+	}
+}
+
+// The footer is recognised although it comes after a restart.
+func TestFixedVHDIsContinued(t *testing.T) {
+	disk := rawDisk(4 * 64 << 10)
+	file := fixedVHD(disk)
+	all := record(t, rangedServer(file), Options{})
+	c := all[len(all)-1]
+	if c.Offset != int64(len(disk)) {
+		t.Fatalf("the last checkpoint is at %d", c.Offset)
+	}
+	got, err := fillInSteps(context.Background(), Options{Source: rangedServer(file), Target: c.directory, Size: little, Resume: &c.Checkpoint}, small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Format != "vpc" || got.VirtualSizeBytes != int64(len(disk)) {
+		t.Errorf("got %+v", got)
+	}
+	wantDisk(t, c.directory, disk, little)
 }

@@ -24,17 +24,45 @@ import (
 
 // plain writes a file that is the disk itself.
 func (p *pass) plain(ctx context.Context) error {
-	end, err := p.pipeline(newPlain(p.disk, p.fits)).run(ctx, p.content, p.start)
-	if err != nil {
+	writer := newPlain(p.disk, p.limit())
+	end, err := p.pipeline(writer).run(ctx, p.content, p.start)
+	if errors.Is(err, errTooLong) {
+		return p.fits(end)
+	} else if err != nil {
 		return err
 	}
-	if p.size() == source.UnknownSize {
-		// What depends on the length is known only now.
-		if p.sink.Image, err = image.Inspect(p.head, end); err != nil {
+	if err := p.judge(writer.tail, end); err != nil {
+		return err
+	}
+	// The footer of a fixed VHD has no place on the disk.
+	if rest := min(end, p.disk.Size()) - p.sink.Image.VirtualSize; rest > 0 {
+		if err := p.disk.Zero(ctx, p.sink.Image.VirtualSize, rest); err != nil {
 			return err
 		}
 	}
 	return p.verify()
+}
+
+// judge inspects a file again that has come to its end. What an earlier run has
+// seen of its beginning and its end is on the disk.
+func (p *pass) judge(tail []byte, end int64) (err error) {
+	if p.head == nil {
+		p.head = make([]byte, min(image.HeadSize, end, p.disk.Size()))
+		if _, err := p.disk.ReadAt(p.head, 0); err != nil {
+			return err
+		}
+	}
+	if missing := min(image.TailSize, end) - int64(len(tail)); missing > 0 {
+		before := make([]byte, missing)
+		if _, err := p.disk.ReadAt(before, end-int64(len(tail))-missing); err != nil {
+			return err
+		}
+		tail = append(before, tail...)
+	}
+	if p.sink.Image, err = image.InspectTail(p.head, tail, end); err != nil {
+		return err
+	}
+	return p.fits(p.sink.Image.VirtualSize)
 }
 
 // scatter brings a qcow2 image's clusters to their places.
@@ -125,9 +153,8 @@ func (p *pass) convert(ctx context.Context) error {
 	defer listener.Close()
 	p.Progress.phase.Store(report.PhaseConverting)
 	p.raw = stream.NewHashingReader(p.content, p.sums.list()...)
-	w := newWindow(p.ranged, p.ranged.Size(), p.head, len(p.sums) > 0)
 	job := conversion{format: p.sink.Image.Format, virtualSize: p.sink.Image.VirtualSize, socket: socket, export: exportName, disk: p.disk}
-	if err := p.throughWindow(ctx, w, listener, job); err != nil {
+	if err := p.throughWindow(ctx, p.window, listener, job); err != nil {
 		return err
 	}
 	if end := p.sink.Image.VirtualSize; !p.disk.blank {
@@ -171,12 +198,27 @@ func (p *pass) throughWindow(ctx context.Context, w *window, listener net.Listen
 	return err
 }
 
-// fits fails for an image whose disk is larger than the volume may hold.
-func (p *pass) fits(length int64) error {
-	limit := p.Size
-	if limit == 0 {
-		limit = p.disk.Size()
+// limit is how large the guest's disk is.
+func (p *pass) limit() int64 {
+	if p.Size == 0 {
+		return p.disk.Size()
 	}
+	return p.Size
+}
+
+// fitsSoFar is fits before the whole image was seen: the last sector of a raw
+// one may turn out to be no part of the disk.
+func (p *pass) fitsSoFar() error {
+	length := p.sink.Image.VirtualSize
+	if p.sink.Image.Format == image.FormatRaw && length-footerSize <= p.limit() {
+		return nil
+	}
+	return p.fits(length)
+}
+
+// fits fails for an image whose disk is larger than the one to fill.
+func (p *pass) fits(length int64) error {
+	limit := p.limit()
 	if length <= limit {
 		return nil
 	}

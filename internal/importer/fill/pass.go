@@ -25,6 +25,9 @@ const (
 	methodStage   = "stage"
 )
 
+// dynamicVHD is what a VHD begins with that is not simply a disk with a footer.
+const dynamicVHD = "conectix"
+
 // sink is what the volume's side remembers in a checkpoint.
 type sink struct {
 	Method string `json:"method"`
@@ -57,6 +60,7 @@ type pass struct {
 	ranged    source.ReaderAt
 	structure *qcow2.Image
 	witness   *witness
+	window    *window
 }
 
 // close interrupts what still reads and counts what was received.
@@ -112,7 +116,7 @@ func (p *pass) begin(ctx context.Context) error {
 	if p.sink.Image, err = image.Inspect(p.head, p.size()); err != nil {
 		return err
 	}
-	if err := p.fits(p.sink.Image.VirtualSize); err != nil {
+	if err := p.fitsSoFar(); err != nil {
 		return err
 	}
 	if err := p.choose(ctx); err != nil || p.sink.Method == methodStage {
@@ -158,8 +162,8 @@ func (p *pass) size() int64 {
 
 // choose decides how the volume is filled.
 func (p *pass) choose(ctx context.Context) error {
-	switch p.sink.Image.Format {
-	case image.FormatRaw, image.FormatISO:
+	switch format := p.sink.Image.Format; {
+	case format == image.FormatRaw, format == image.FormatISO, format == image.FormatVPC && !bytes.HasPrefix(p.head, []byte(dynamicVHD)):
 		p.sink.Method = methodPlain
 		return nil
 	}
@@ -185,7 +189,19 @@ func (p *pass) choose(ctx context.Context) error {
 		p.Logger.Info("leaving the image to qemu-img", "cause", err)
 	}
 	p.sink.Method = methodConvert
-	return nil
+	return p.inspectWhole()
+}
+
+// inspectWhole looks at all that a converter would follow. It reads through the
+// window, so that the converter gets the very bytes.
+func (p *pass) inspectWhole() error {
+	p.window = newWindow(p.ranged, p.ranged.Size(), p.head, len(p.sums) > 0)
+	info, err := image.InspectAt(p.window, p.ranged.Size())
+	if err != nil {
+		return err
+	}
+	p.sink.Image = info
+	return p.fits(info.VirtualSize)
 }
 
 // openRanged opens the image for reading at random, if it is still the same.

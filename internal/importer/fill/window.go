@@ -27,14 +27,16 @@ const (
 // at a time, which over a network takes a round trip each. So one stream of the
 // whole file runs a little ahead of the reader and serves it; only what is far
 // from the stream is requested by itself. The stream also is what checksums are
-// computed from. Then every block that did not come from it is compared with it.
+// computed from, so every block that did not come from it is compared with it. A
+// block that is read twice has to be the same each time: the program sees what
+// was inspected, whatever the source answers later.
 type window struct {
 	ranged io.ReaderAt
 	size   int64
-	// verified says that the stream's digests are kept and compared.
-	verified bool
-	// pinned is the head, which was inspected: it is never read a second time.
-	pinned []byte
+	// whole says that the stream has to come to its end.
+	whole bool
+	// head is what was read of the stream before.
+	head []byte
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -47,14 +49,14 @@ type window struct {
 	next, wanted int64
 	// drain lets the stream run to its end: nobody reads the window any more.
 	drain bool
-	// ended is true when the stream gives nothing more.
-	ended bool
-	err   error
+	// running is true while the stream gives blocks.
+	running bool
+	err     error
 
-	// streamed are the digests of blocks that the stream gave, read those of
-	// blocks that were requested before the stream came to them.
-	streamed []digest
-	read     map[int64]digest
+	// streamed are the digests of blocks that the stream gave, requested those of
+	// blocks that were read at random before the stream came to them.
+	streamed  []digest
+	requested map[int64]digest
 }
 
 type digest [sha256.Size]byte
@@ -67,8 +69,8 @@ type windowBlock struct {
 	users   int
 }
 
-func newWindow(ranged io.ReaderAt, size int64, head []byte, verified bool) *window {
-	w := &window{ranged: ranged, size: size, verified: verified, pinned: head, blocks: map[int64]*windowBlock{}, wanted: readAhead, read: map[int64]digest{}}
+func newWindow(ranged io.ReaderAt, size int64, head []byte, whole bool) *window {
+	w := &window{ranged: ranged, size: size, whole: whole, head: head, wanted: readAhead, blocks: map[int64]*windowBlock{}, requested: map[int64]digest{}}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
@@ -81,8 +83,8 @@ func (w *window) ReadAt(p []byte, offset int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		at := offset + int64(done)
-		if at < int64(len(w.pinned)) {
-			done += copy(p[done:], w.pinned[at:])
+		if at < int64(len(w.head)) {
+			done += copy(p[done:], w.head[at:])
 			continue
 		}
 		block, err := w.borrow(at / blockSize)
@@ -129,7 +131,7 @@ func (w *window) borrow(index int64) (*windowBlock, error) {
 
 // comes tells whether the stream is about to give the block.
 func (w *window) comes(index int64) bool {
-	return !w.ended && index >= w.next && index < w.next+readAhead
+	return w.running && index >= w.next && index < w.next+readAhead
 }
 
 // follow lets the stream run ahead of a block that is close to it.
@@ -146,10 +148,7 @@ func (w *window) request(index int64) error {
 	w.blocks[index] = b
 	w.mu.Unlock()
 	n, err := w.ranged.ReadAt(b.content, index*blockSize)
-	var sum digest
-	if w.verified {
-		sum = sha256.Sum256(b.content)
-	}
+	sum := sha256.Sum256(b.content)
 	w.mu.Lock()
 	if n < len(b.content) {
 		if err == nil || errors.Is(err, io.EOF) {
@@ -161,16 +160,13 @@ func (w *window) request(index int64) error {
 	w.clock++
 	b.used = w.clock
 	w.changed.Broadcast()
-	if !w.verified {
-		return nil
-	}
 	if index < w.next {
 		return compare(sum, w.streamed[index])
 	}
-	if known, twice := w.read[index]; twice {
+	if known, twice := w.requested[index]; twice {
 		return compare(sum, known)
 	}
-	w.read[index] = sum
+	w.requested[index] = sum
 	return nil
 }
 
@@ -237,6 +233,7 @@ func (w *window) failure() error {
 // run passes the stream through the window, to its end if there is a checksum
 // to be computed of it, else until nobody reads any more.
 func (w *window) run(r io.Reader) error {
+	w.start()
 	buffer := make([]byte, blockSize)
 	for index := int64(0); index*blockSize < w.size; index++ {
 		if !w.await(index) {
@@ -264,6 +261,12 @@ func (w *window) run(r io.Reader) error {
 	return w.end(err)
 }
 
+func (w *window) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running = true
+}
+
 // await blocks until the block is wanted; it returns false if none is any more.
 func (w *window) await(index int64) bool {
 	w.mu.Lock()
@@ -271,15 +274,12 @@ func (w *window) await(index int64) bool {
 	for w.err == nil && index >= w.wanted && !w.drain {
 		w.changed.Wait()
 	}
-	return w.err == nil && (!w.drain || w.verified)
+	return w.err == nil && (!w.drain || w.whole)
 }
 
 // arrive keeps a block of the stream for the reader.
 func (w *window) arrive(index int64, content []byte) error {
-	var sum digest
-	if w.verified {
-		sum = sha256.Sum256(content)
-	}
+	sum := sha256.Sum256(content)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.next = index + 1
@@ -291,13 +291,9 @@ func (w *window) arrive(index int64, content []byte) error {
 		b.used = w.clock
 		w.blocks[index] = b
 	}
-	if !w.verified {
-		return nil
-	}
 	w.streamed = append(w.streamed, sum)
-	known, read := w.read[index]
-	delete(w.read, index)
-	if read {
+	if known, twice := w.requested[index]; twice {
+		delete(w.requested, index)
 		return compare(sum, known)
 	}
 	return nil
@@ -307,7 +303,7 @@ func (w *window) arrive(index int64, content []byte) error {
 func (w *window) end(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ended = true
+	w.running = false
 	if err != nil {
 		w.fail(err)
 	}

@@ -5,7 +5,9 @@ package fill
 
 import (
 	"context"
+	"errors"
 
+	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/importer/volume"
 )
 
@@ -49,29 +51,40 @@ func (d *disk) write(p []byte, offset int64) error {
 	return nil
 }
 
+// footerSize is what a fixed VHD has behind the disk.
+const footerSize = 512
+
+// errTooLong ends a file that is longer than the disk.
+var errTooLong = errors.New("the file is longer than the disk")
+
 // plain is the consumer for an image whose file is the disk itself.
 type plain struct {
 	disk    *disk
 	workers *workers
-	// fits fails for a file longer than the disk.
-	fits func(length int64) error
+	// limit is the length of the disk; only a footer may be behind it.
+	limit int64
+	// tail is the end of the file so far.
+	tail []byte
 }
 
-func newPlain(d *disk, fits func(int64) error) *plain {
-	return &plain{disk: d, workers: newWorkers(parallelWrites), fits: fits}
+func newPlain(d *disk, limit int64) *plain {
+	return &plain{disk: d, workers: newWorkers(parallelWrites), limit: limit}
 }
 
 func (w *plain) take(ctx context.Context, p *piece) error {
-	if err := w.fits(p.end()); err != nil {
-		return err
+	if p.end() > w.limit+footerSize {
+		return errTooLong
 	}
+	w.tail = append(w.tail, p.data[max(0, len(p.data)-image.TailSize):]...)
+	w.tail = w.tail[max(0, len(w.tail)-image.TailSize):]
+	content := p.data[:min(p.end(), max(w.limit, p.offset))-p.offset]
 	p.retain()
 	err := w.workers.do(ctx, func() error {
 		defer p.release()
-		if !w.disk.blank && volume.IsZero(p.data) {
-			return w.disk.Zero(ctx, p.offset, int64(len(p.data)))
+		if !w.disk.blank && volume.IsZero(content) {
+			return w.disk.Zero(ctx, p.offset, int64(len(content)))
 		}
-		return w.disk.write(p.data, p.offset)
+		return w.disk.write(content, p.offset)
 	})
 	if err != nil {
 		p.release()
@@ -84,5 +97,6 @@ func (w *plain) settle(ctx context.Context, m *mark) error {
 	if err := w.workers.wait(); err != nil || !m.last || w.disk.blank {
 		return err
 	}
-	return w.disk.Zero(ctx, m.offset, w.disk.Size()-m.offset)
+	end := min(m.offset, w.disk.Size())
+	return w.disk.Zero(ctx, end, w.disk.Size()-end)
 }

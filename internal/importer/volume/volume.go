@@ -132,6 +132,15 @@ func (v *Volume) Direct() bool {
 	return ok && f.direct != nil
 }
 
+// ReadAt implements io.ReaderAt.
+func (v *Volume) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := v.target.ReadAt(p, offset)
+	if err != nil {
+		return n, failure(fmt.Sprintf("read at byte %d", offset), err)
+	}
+	return n, nil
+}
+
 // WriteAt implements io.WriterAt.
 func (v *Volume) WriteAt(p []byte, offset int64) (int, error) {
 	if offset < 0 || offset > v.size-int64(len(p)) {
