@@ -68,17 +68,19 @@ func (d Disk) LayerSize() int64 { return DiskOffset + roundUpToBlock(d.Size) + t
 // Layer returns the bytes of the layer around the disk's content, which must
 // be exactly as long as d.Size says.
 func (d Disk) Layer(content io.Reader) (io.Reader, error) {
-	head, err := d.layerHead()
+	head, err := d.Head()
 	if err != nil {
 		return nil, err
 	}
-	tail := make([]byte, roundUpToBlock(d.Size)-d.Size+tarEndSize)
-	return io.MultiReader(bytes.NewReader(head), content, bytes.NewReader(tail)), nil
+	return io.MultiReader(bytes.NewReader(head), content, bytes.NewReader(d.Tail())), nil
 }
 
-// layerHead is the two tar headers. No time, no name of the source goes in: the
+// Tail is what follows the disk in the layer.
+func (d Disk) Tail() []byte { return make([]byte, roundUpToBlock(d.Size)-d.Size+tarEndSize) }
+
+// Head is what precedes the disk in the layer, two tar headers. No time, no name of the source goes in: the
 // same disk gives the same blob, which is then stored once.
-func (d Disk) layerHead() ([]byte, error) {
+func (d Disk) Head() ([]byte, error) {
 	var head bytes.Buffer
 	writer := tar.NewWriter(&head)
 	for _, header := range []*tar.Header{

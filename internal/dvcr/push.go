@@ -36,6 +36,8 @@ var (
 	// ErrUploadUnknown says that an upload was finished, cancelled or thrown away
 	// because it was idle for too long.
 	ErrUploadUnknown = errors.New("the image registry does not know the upload")
+	// ErrMismatch says that what was written does not have the digest.
+	ErrMismatch = errors.New("the image registry has other bytes than the digest says")
 )
 
 // HeaderUploadLength tells the registry with the first request of an upload how
@@ -156,7 +158,9 @@ func (u *Upload) Commit(ctx context.Context, digest v1.Hash) error {
 	query := u.location.Query()
 	query.Set("digest", digest.String())
 	u.location.RawQuery = query.Encode()
-	if err := u.send(ctx, http.MethodPut, nil, 0, http.StatusCreated); err != nil {
+	if err := u.send(ctx, http.MethodPut, nil, 0, http.StatusCreated); hasStatus(err, http.StatusBadRequest) {
+		return fmt.Errorf("finish the upload: the registry answered 400 Bad Request: %w", ErrMismatch)
+	} else if err != nil {
 		return registryError("finish the upload", err)
 	}
 	return nil

@@ -14,12 +14,29 @@ import (
 	"github.com/deckhouse/virtualization/internal/importer/source"
 )
 
-// fieldOf is the path of a field of the HTTP source in the owner's spec.
-func fieldOf(name string) string {
-	if name == "" {
+// Fields leads to what a user can change about the source in the owner's spec.
+type Fields struct {
+	// Source is the path of the source, for example spec.dataSource.http. It is
+	// empty where nothing in the spec says how the bytes come.
+	Source string
+	// Image is the field of the source that says which image it is, if one does.
+	Image string
+}
+
+// The fields of the sources.
+var (
+	HTTPFields           = Fields{Source: "spec.dataSource.http", Image: "url"}
+	ContainerImageFields = Fields{Source: "spec.dataSource.containerImage", Image: "image"}
+	UploadFields         = Fields{Source: "spec.dataSource.upload"}
+	ObjectFields         = Fields{}
+)
+
+// of is the path of a field of the source.
+func (f Fields) of(name string) string {
+	if f.Source == "" || name == "" {
 		return ""
 	}
-	return "spec.dataSource.http." + name
+	return f.Source + "." + name
 }
 
 // registryFailure gives an error of the registry a reason. None is permanent:
@@ -44,7 +61,7 @@ var imageReasons = map[image.Kind]report.Reason{
 }
 
 // failureOf maps every error to the one verdict that the controller reads.
-func failureOf(ctx context.Context, err error) *report.Failure {
+func failureOf(ctx context.Context, err error, fields Fields) *report.Failure {
 	var (
 		failure    *report.Failure
 		fromSource *source.Error
@@ -58,14 +75,14 @@ func failureOf(ctx context.Context, err error) *report.Failure {
 	case errors.As(err, &failure):
 		return failure
 	case errors.As(err, &fromSource):
-		return &report.Failure{Reason: fromSource.Reason, Message: fromSource.Message, Field: fieldOf(fromSource.Field), Permanent: fromSource.Permanent}
+		return &report.Failure{Reason: fromSource.Reason, Message: fromSource.Message, Field: fields.of(fromSource.Field), Permanent: fromSource.Permanent}
 	case errors.As(err, &changed):
-		return &report.Failure{Reason: report.SourceUnreachable, Message: changed.Error(), Field: fieldOf("url")}
+		return &report.Failure{Reason: report.SourceUnreachable, Message: changed.Error(), Field: fields.of(fields.Image)}
 	case errors.As(err, &mismatch):
-		return &report.Failure{Reason: report.ChecksumMismatch, Permanent: true, Field: fieldOf("checksum." + mismatch.Want.Algorithm),
-			Message: mismatch.Error() + ": correct the checksum, or the URL"}
+		return &report.Failure{Reason: report.ChecksumMismatch, Permanent: true, Field: fields.of("checksum." + mismatch.Want.Algorithm),
+			Message: mismatch.Error() + ": correct the checksum, or what is downloaded"}
 	case errors.As(err, &fromImage):
-		return &report.Failure{Reason: imageReasons[fromImage.Kind], Message: fromImage.Message, Field: fieldOf("url"), Permanent: true}
+		return &report.Failure{Reason: imageReasons[fromImage.Kind], Message: fromImage.Message, Field: fields.of(fields.Image), Permanent: true}
 	}
 	return &report.Failure{Reason: report.Internal, Message: fmt.Sprintf("unexpected: %v", err)}
 }

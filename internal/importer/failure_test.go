@@ -245,7 +245,7 @@ func TestInterruption(t *testing.T) {
 }
 
 func TestUnexpectedErrorsAreNotHidden(t *testing.T) {
-	failure := failureOf(context.Background(), errors.New("something new"))
+	failure := failureOf(context.Background(), errors.New("something new"), HTTPFields)
 	if failure.Reason != "Internal" || failure.Permanent || !strings.Contains(failure.Message, "something new") {
 		t.Errorf("got %+v", failure)
 	}

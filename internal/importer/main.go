@@ -84,7 +84,7 @@ func Main(ctx context.Context, config Config, logger *slog.Logger) error {
 func (c *Config) run(ctx context.Context, logger *slog.Logger) (*report.Result, error) {
 	options, err := c.options(logger)
 	if err != nil {
-		return nil, failureOf(ctx, err)
+		return nil, failureOf(ctx, err, HTTPFields)
 	}
 	logger.Info("importing", "source", fmt.Sprint(options.Source), "destination", c.Destination)
 	return Run(ctx, *options)
@@ -143,7 +143,7 @@ func (c *Config) checksums() ([]image.Checksum, error) {
 	for _, text := range c.Checksums {
 		checksum, err := image.ParseChecksum(text)
 		if err != nil {
-			return nil, &report.Failure{Reason: report.ChecksumMismatch, Message: err.Error(), Field: fieldOf("checksum"), Permanent: true}
+			return nil, &report.Failure{Reason: report.ChecksumMismatch, Message: err.Error(), Field: HTTPFields.of("checksum"), Permanent: true}
 		}
 		checksums = append(checksums, checksum)
 	}

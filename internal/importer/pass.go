@@ -7,8 +7,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -26,39 +24,34 @@ import (
 // copyBuffer is the unit in which content is read where nothing else says so.
 const copyBuffer = 256 << 10
 
-// pass is one way through the image, from its first byte to the last.
+// pass is one way through the image, from its first byte or from a checkpoint
+// to the last.
 type pass struct {
-	options Options
+	*run
 	// size of the image as it will be stored; unknown for compressed images and
 	// for servers that do not tell, until a pass has measured it.
 	size     int64
 	received int64
 
-	stream source.Stream
-	// raw are the source's bytes with the checksums beside.
-	raw  *stream.HashingReader
-	sums []hash.Hash
-	// content are the image's bytes.
-	content     io.Reader
+	stream *rememberingStream
+	// raw are the bytes of a compressed source with the checksums beside. Those
+	// of any other are hashed in the window.
+	raw         *stream.HashingReader
 	compression string
+	// window holds the image's bytes and feeds the layer's hash.
+	window *stream.Window
+	layer  hash.Hash
+	sums   []hash.Hash
 }
 
-// run either publishes the image or, if its size was unknown, measures it and
+// execute either publishes the image or, if its size was unknown, measures it and
 // returns nil.
-func (p *pass) run(ctx context.Context) (*report.Result, error) {
+func (p *pass) execute(ctx context.Context) (*report.Result, error) {
 	sourceCtx, stop := context.WithCancel(ctx)
-	opened, err := p.options.Source.Open(sourceCtx)
-	if err != nil {
-		stop()
-		return nil, err
-	}
-	p.stream = &rememberingStream{Stream: opened}
-	for _, checksum := range p.options.Checksums {
-		p.sums = append(p.sums, checksum.NewHash())
-	}
-	p.raw = stream.NewHashingReader(p.stream, p.sums...)
 	defer p.close(stop)
-	result, err := p.process(ctx)
+	p.size = p.run.size
+	p.layer, p.sums = newHashes(p.Checksums)
+	result, err := p.process(ctx, sourceCtx)
 	if err != nil {
 		return nil, p.rootCause(err)
 	}
@@ -68,174 +61,247 @@ func (p *pass) run(ctx context.Context) (*report.Result, error) {
 // close interrupts the reading ahead and waits for its end before it closes the
 // stream, which belongs to one goroutine at a time.
 func (p *pass) close(stop context.CancelFunc) {
-	p.raw.Close()
+	if p.window != nil {
+		p.window.Close()
+	}
+	if p.raw != nil {
+		p.raw.Close()
+	}
 	stop()
-	p.raw.Wait()
-	p.stream.Close()
-	p.received = p.stream.Received()
+	if p.window != nil {
+		p.window.Wait()
+	}
+	if p.raw != nil {
+		p.raw.Wait()
+	}
+	if p.stream != nil {
+		p.stream.Close()
+		p.received = p.stream.Received()
+	}
 }
 
 // rootCause prefers what the source failed with over what the stages behind it
 // made of that.
 func (p *pass) rootCause(err error) error {
-	if cause := p.stream.(*rememberingStream).failure(); cause != nil {
+	if p.stream == nil {
+		return err
+	}
+	if cause := p.stream.failure(); cause != nil {
 		return cause
 	}
 	return err
 }
 
-func (p *pass) process(ctx context.Context) (*report.Result, error) {
-	if err := p.openContent(); err != nil {
-		return nil, err
+func (p *pass) process(ctx, sourceCtx context.Context) (*report.Result, error) {
+	if p.resume != nil {
+		return p.proceed(ctx, sourceCtx)
 	}
-	head := make([]byte, image.HeadSize)
-	n, err := stream.Fill(p.content, head)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, p.contentError(err)
-	}
-	head = head[:n]
-	info, err := image.Inspect(head, p.size)
+	opened, err := p.Source.Open(sourceCtx)
 	if err != nil {
 		return nil, err
 	}
-	p.content = io.MultiReader(bytes.NewReader(head), p.content)
+	p.stream = &rememberingStream{Stream: opened}
+	content, err := p.openContent(sourceCtx)
+	if err != nil {
+		return nil, err
+	}
 	if p.size == source.UnknownSize {
-		return nil, p.measure(ctx)
+		return nil, p.measure(content)
+	}
+	info, err := p.look(content)
+	if err != nil {
+		return nil, err
 	}
 	return p.store(ctx, info)
 }
 
 // openContent looks whether the source's bytes are compressed and settles what
 // is known about the size.
-func (p *pass) openContent() error {
-	buffered := bufio.NewReaderSize(p.raw, copyBuffer)
-	magic, err := buffered.Peek(stream.MagicSize)
+func (p *pass) openContent(ctx context.Context) (io.Reader, error) {
+	head := make([]byte, hintSize)
+	n, err := stream.Fill(p.stream, head)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return nil, err
 	}
-	p.compression = stream.Compression(magic)
+	whole := io.MultiReader(bytes.NewReader(head[:n]), p.stream)
+	p.compression = stream.Compression(head[:n])
 	if p.compression == "" {
 		if p.size == source.UnknownSize {
 			p.size = p.stream.Size()
 		}
-		p.content = buffered
 		if p.size == source.UnknownSize {
-			p.content = stream.AtMost(buffered, p.options.MaxSize)
+			// Measured first; then the sums are what they are for a compressed file.
+			p.raw = stream.NewHashingReader(whole, p.sums...)
+			return stream.AtMost(p.raw, p.MaxSize), nil
 		}
-		return nil
+		return whole, nil
 	}
-	plain, err := stream.Decompress(p.compression, buffered)
+	if p.size == source.UnknownSize && !p.unguessed {
+		p.size = p.hint(ctx, head[:n])
+	}
+	p.raw = stream.NewHashingReader(whole, p.sums...)
+	plain, err := stream.Decompress(p.compression, bufio.NewReaderSize(p.raw, copyBuffer))
 	if err != nil {
-		return p.contentError(err)
+		return nil, p.contentError(err)
 	}
-	p.content = stream.AtMost(plain, p.options.MaxSize)
-	return nil
+	return stream.AtMost(plain, p.MaxSize), nil
 }
 
-// measure counts the rest of an image and compares its checksums at once, so
-// that a wrong file is not read twice.
-func (p *pass) measure(ctx context.Context) error {
+// measure looks at the head of an image, counts its rest and compares its
+// checksums at once, so that a wrong file is not read twice.
+func (p *pass) measure(content io.Reader) error {
+	head := make([]byte, image.HeadSize)
+	n, err := stream.Fill(content, head)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return p.contentError(err)
+	}
+	if _, err := image.Inspect(head[:n], source.UnknownSize); err != nil {
+		return err
+	}
 	// The total is not known, so only the speed can be seen.
-	stop := p.options.Reporter.Start(ctx, p.stream.Received, 0)
-	defer stop()
-	size, err := io.CopyBuffer(onlyWriter{io.Discard}, p.content, make([]byte, copyBuffer))
+	p.Status.Begin(report.PhaseTransferring, p.stream.Received, 0, 0)
+	size, err := io.CopyBuffer(onlyWriter{io.Discard}, content, make([]byte, copyBuffer))
 	if err != nil {
 		return p.contentError(err)
 	}
 	if err := p.verify(); err != nil {
 		return err
 	}
-	p.size = size
+	p.size = int64(n) + size
 	return nil
 }
 
 // onlyWriter hides io.Discard's own way of reading, which takes small steps.
 type onlyWriter struct{ io.Writer }
 
+// look opens the window on an image of known size and inspects its head.
+func (p *pass) look(content io.Reader) (image.Info, error) {
+	hashes := []hash.Hash{p.layer}
+	if p.raw == nil {
+		hashes = append(hashes, p.sums...)
+	}
+	options := p.windowOptions(0, p.size)
+	options.Hashes = hashes
+	// The layer's hash must have seen what is in front of the disk; what the file
+	// is called follows from its format, which is in the head.
+	held := &heldReader{Reader: content}
+	head := make([]byte, image.HeadSize)
+	n, err := stream.Fill(held, head)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return image.Info{}, p.contentError(err)
+	}
+	info, err := image.Inspect(head[:n], p.size)
+	if err != nil {
+		return info, err
+	}
+	before, err := p.disk(info, "").Head()
+	if err != nil {
+		return info, err
+	}
+	p.layer.Write(before)
+	p.window, err = stream.NewWindow(stream.Exactly(io.MultiReader(bytes.NewReader(head[:n]), held), p.size), options)
+	return info, err
+}
+
+// heldReader repeats the end of a stream, which a reader may not be asked for
+// twice.
+type heldReader struct {
+	io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (h *heldReader) Read(p []byte) (int, error) {
+	if h.err != nil {
+		return 0, h.err
+	}
+	n, err := h.Reader.Read(p)
+	h.err = err
+	return n, err
+}
+
+func (p *pass) disk(info image.Info, owner string) dvcr.Disk {
+	return dvcr.Disk{Size: p.size, VirtualSize: info.VirtualSize, Format: string(info.Format), OwnerUID: owner}
+}
+
 // store uploads the layer and publishes the image.
 func (p *pass) store(ctx context.Context, info image.Info) (*report.Result, error) {
-	pusher, err := dvcr.NewPusher(ctx, p.options.Destination, p.options.Token, p.options.Transport)
+	s, err := p.newSender(ctx, info)
 	if err != nil {
-		return nil, registryFailure(err)
-	}
-	disk := dvcr.Disk{Size: p.size, VirtualSize: info.VirtualSize, Format: string(info.Format), OwnerUID: pusher.Identifier()}
-	upload, err := pusher.Begin(ctx)
-	if err != nil {
-		return nil, registryFailure(err)
-	}
-	digest, err := p.upload(ctx, upload, disk)
-	if err != nil {
-		// Half an image must not fill the registry until somebody cleans up.
-		if cancelErr := upload.Cancel(ctx); cancelErr != nil {
-			p.options.Logger.Warn("the broken upload stays until the registry removes it", "error", cancelErr)
-		}
 		return nil, err
 	}
-	published, err := publish(ctx, pusher, disk, digest)
+	if s.upload, err = s.pusher.BeginSized(ctx, s.disk.LayerSize()); err != nil {
+		return nil, registryFailure(err)
+	}
+	return p.complete(ctx, s)
+}
+
+// newSender prepares to send the layer of an image.
+func (p *pass) newSender(ctx context.Context, info image.Info) (*sender, error) {
+	var pusher *dvcr.Pusher
+	err := p.patiently(ctx, func() (err error) {
+		pusher, err = dvcr.NewPusher(ctx, p.Destination, p.Token, p.Transport)
+		return err
+	})
+	if err != nil {
+		return nil, registryFailure(err)
+	}
+	s := &sender{pass: p, pusher: pusher, info: info, disk: p.disk(info, pusher.Identifier())}
+	if s.head, err = s.disk.Head(); err != nil {
+		return nil, err
+	}
+	s.tail = s.disk.Tail()
+	return s, nil
+}
+
+// complete sends the rest of the layer, verifies it and makes it an image.
+func (p *pass) complete(ctx context.Context, s *sender) (*report.Result, error) {
+	digest, err := s.send(ctx)
+	if err == nil {
+		err = s.commit(ctx, digest)
+	}
+	if err != nil {
+		err = p.rootCause(err)
+		s.abandon(ctx, err)
+		return nil, err
+	}
+	return p.publish(ctx, s, digest)
+}
+
+// publish makes the layer an image, which only now can be seen.
+func (p *pass) publish(ctx context.Context, s *sender, layer v1.Hash) (*report.Result, error) {
+	p.Status.Phase(report.PhasePublishing)
+	described, err := s.disk.Image(layer)
+	if err != nil {
+		return nil, err
+	}
+	var published string
+	err = p.patiently(ctx, func() (err error) {
+		published, err = s.pusher.Publish(ctx, described)
+		return err
+	})
 	if err != nil {
 		return nil, registryFailure(err)
 	}
 	return &report.Result{
 		Digest:           published,
-		Format:           string(info.Format),
-		VirtualSizeBytes: info.VirtualSize,
+		Format:           string(s.info.Format),
+		VirtualSizeBytes: s.info.VirtualSize,
 		StoredSizeBytes:  p.size,
-		CDROM:            info.CDROM,
+		CDROM:            s.info.CDROM,
 	}, nil
-}
-
-// upload sends the layer, verifies what went through and only then makes it a
-// blob.
-func (p *pass) upload(ctx context.Context, upload *dvcr.Upload, disk dvcr.Disk) (v1.Hash, error) {
-	counted := stream.NewCounter(stream.Exactly(p.content, p.size))
-	stop := p.options.Reporter.Start(ctx, counted.Count, p.size)
-	defer stop()
-	layer, err := disk.Layer(counted)
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	sum := sha256.New()
-	hashed := stream.NewHashingReader(layer, sum)
-	// The reading ahead uses the source, which the caller is about to close.
-	defer hashed.Close()
-	body := &rememberingReader{Reader: hashed}
-	if err := upload.Write(ctx, body, disk.LayerSize()); err != nil {
-		if cause := body.failure(); cause != nil {
-			return v1.Hash{}, p.contentError(cause)
-		}
-		return v1.Hash{}, registryFailure(err)
-	}
-	// The transport stops at the promised length; the end has to be there, too.
-	if _, err := io.Copy(io.Discard, hashed); err != nil {
-		return v1.Hash{}, p.contentError(err)
-	}
-	hashed.Wait()
-	if err := p.verify(); err != nil {
-		return v1.Hash{}, err
-	}
-	digest := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if err := upload.Commit(ctx, digest); err != nil {
-		return v1.Hash{}, registryFailure(err)
-	}
-	return digest, nil
-}
-
-func publish(ctx context.Context, pusher *dvcr.Pusher, disk dvcr.Disk, digest v1.Hash) (string, error) {
-	published, err := disk.Image(digest)
-	if err != nil {
-		return "", err
-	}
-	return pusher.Publish(ctx, published)
 }
 
 // verify reads what the decompressor left of the file, because a checksum
 // covers the whole, and compares.
 func (p *pass) verify() error {
-	if _, err := io.Copy(io.Discard, p.raw); err != nil {
-		return err
+	if p.raw != nil {
+		if _, err := io.Copy(io.Discard, p.raw); err != nil {
+			return err
+		}
+		p.raw.Wait()
 	}
-	p.raw.Wait()
-	for i, checksum := range p.options.Checksums {
+	for i, checksum := range p.Checksums {
 		if err := checksum.Check(p.sums[i]); err != nil {
 			return err
 		}
@@ -245,14 +311,15 @@ func (p *pass) verify() error {
 
 // contentError gives a failure to read the image's content a reason.
 func (p *pass) contentError(err error) error {
+	field := p.Fields.of(p.Fields.Image)
 	switch {
 	case errors.Is(err, stream.ErrTooLong):
-		return &report.Failure{Reason: report.FormatRefused, Permanent: true, Field: fieldOf("url"),
-			Message: fmt.Sprintf("the image is larger than %d bytes, the most that is accepted", p.options.MaxSize)}
+		return &report.Failure{Reason: report.FormatRefused, Permanent: true, Field: field,
+			Message: fmt.Sprintf("the image is larger than %d bytes, the most that is accepted", p.MaxSize)}
 	case errors.Is(err, stream.ErrLength):
 		return &source.ChangedError{Why: "the image has another length than before"}
 	case p.compression != "":
-		return &report.Failure{Reason: report.ImageCorrupt, Permanent: true, Field: fieldOf("url"),
+		return &report.Failure{Reason: report.ImageCorrupt, Permanent: true, Field: field,
 			Message: fmt.Sprintf("the image cannot be decompressed (%s): %v; check the file, or publish it without compression", p.compression, err)}
 	}
 	return err

@@ -41,14 +41,21 @@ type Reporter struct {
 // Start posts the progress of transferred out of total until the returned
 // function is called.
 func (r *Reporter) Start(ctx context.Context, transferred func() int64, total int64) (stop func()) {
-	if r == nil || r.URL == "" {
+	status := &Status{}
+	status.Begin("", transferred, 0, total)
+	return r.Follow(ctx, status)
+}
+
+// Follow posts the status until the returned function is called.
+func (r *Reporter) Follow(ctx context.Context, status *Status) (stop func()) {
+	if r == nil || r.URL == "" || status == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.loop(ctx, transferred, total)
+		r.loop(ctx, status)
 	}()
 	return func() {
 		cancel()
@@ -56,21 +63,21 @@ func (r *Reporter) Start(ctx context.Context, transferred func() int64, total in
 	}
 }
 
-func (r *Reporter) loop(ctx context.Context, transferred func() int64, total int64) {
+func (r *Reporter) loop(ctx context.Context, status *Status) {
 	ticker := r.Clock.NewTicker(reportInterval)
 	defer ticker.Stop()
-	meter := newMeter(r.Clock.Now(), total)
-	r.post(ctx, meter.progress(r.Clock.Now(), 0))
-	for {
+	meter := newMeter(r.Clock.Now())
+	for first := true; ; first = false {
+		now := r.Clock.Now()
+		progress, moved := status.sample()
+		meter.measure(now, moved, &progress)
+		if meter.worthPosting(now, progress) || first {
+			r.post(ctx, progress)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C():
-		}
-		now := r.Clock.Now()
-		progress := meter.progress(now, transferred())
-		if meter.worthPosting(now, progress) {
-			r.post(ctx, progress)
 		}
 	}
 }
@@ -111,37 +118,33 @@ func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
 	return nil
 }
 
-// meter turns byte counts into progress.
+// meter turns byte counts into speeds and knows what was posted last.
 type meter struct {
-	total    int64
-	began    time.Time
-	last     time.Time
-	lastDone int64
+	began     time.Time
+	last      time.Time
+	lastMoved int64
 
-	posted        time.Time
-	postedPercent int
+	posted   time.Time
+	previous report.Progress
 }
 
-func newMeter(now time.Time, total int64) *meter {
-	return &meter{total: max(total, 0), began: now, last: now, posted: now}
+func newMeter(now time.Time) *meter { return &meter{began: now, last: now, posted: now} }
+
+func (m *meter) measure(now time.Time, moved int64, progress *report.Progress) {
+	progress.BytesPerSecond = rate(moved-m.lastMoved, now.Sub(m.last))
+	progress.AverageBytesPerSecond = rate(moved, now.Sub(m.began))
+	m.last, m.lastMoved = now, moved
 }
 
-func (m *meter) progress(now time.Time, done int64) report.Progress {
-	progress := report.Progress{
-		TransferredBytes:      done,
-		TotalBytes:            m.total,
-		BytesPerSecond:        rate(done-m.lastDone, now.Sub(m.last)),
-		AverageBytesPerSecond: rate(done, now.Sub(m.began)),
-	}
-	m.last, m.lastDone = now, done
-	return progress
-}
-
-// worthPosting is true when the percentage has changed or the speed is old.
+// worthPosting is true when something else than the bytes has changed, when the
+// percentage has, or when the speed is old.
 func (m *meter) worthPosting(now time.Time, progress report.Progress) bool {
-	if progress.Percent() == m.postedPercent && now.Sub(m.posted) < heartbeat {
+	before := m.previous
+	same := progress.Percent() == before.Percent() && progress.Phase == before.Phase && progress.Attempts == before.Attempts &&
+		progress.RetryAt == before.RetryAt && bytes.Equal(progress.Checkpoint, before.Checkpoint)
+	if same && now.Sub(m.posted) < heartbeat {
 		return false
 	}
-	m.posted, m.postedPercent = now, progress.Percent()
+	m.posted, m.previous = now, progress
 	return true
 }

@@ -28,7 +28,7 @@ import (
 var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func TestMeter(t *testing.T) {
-	m := newMeter(start, 1000)
+	m := newMeter(start)
 	for _, tc := range []struct {
 		second int
 		done   int64
@@ -45,7 +45,8 @@ func TestMeter(t *testing.T) {
 		{22, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 9}, false},
 	} {
 		now := start.Add(time.Duration(tc.second) * time.Second)
-		got := m.progress(now, tc.done)
+		got := report.Progress{TransferredBytes: tc.done, TotalBytes: 1000}
+		m.measure(now, tc.done, &got)
 		if !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("second %d: got %+v, want %+v", tc.second, got, tc.want)
 		}
@@ -56,8 +57,9 @@ func TestMeter(t *testing.T) {
 }
 
 func TestMeterOfUnknownTotal(t *testing.T) {
-	m := newMeter(start, -1)
-	got := m.progress(start.Add(2*time.Second), 100)
+	m := newMeter(start)
+	got := report.Progress{TransferredBytes: 100}
+	m.measure(start.Add(2*time.Second), 100, &got)
 	if want := (report.Progress{TransferredBytes: 100, BytesPerSecond: 50, AverageBytesPerSecond: 50}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -17,9 +17,8 @@ import (
 type rememberingStream struct {
 	source.Stream
 
-	mu       sync.Mutex
-	err      error
-	received int64
+	mu  sync.Mutex
+	err error
 }
 
 // Read implements io.Reader.
@@ -27,7 +26,6 @@ func (s *rememberingStream) Read(p []byte) (int, error) {
 	n, err := s.Stream.Read(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.received += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
 		s.err = err
 	}
@@ -38,13 +36,6 @@ func (s *rememberingStream) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
-}
-
-// Received implements source.Stream.
-func (s *rememberingStream) Received() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.received
 }
 
 // rememberingReader keeps the error that a request's body ended with, which the

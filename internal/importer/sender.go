@@ -1,0 +1,277 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package importer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/deckhouse/virtualization/internal/dvcr"
+	"github.com/deckhouse/virtualization/internal/image"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/source"
+)
+
+const (
+	// firstPause before the registry is asked again, doubled up to longestPause.
+	firstPause   = 250 * time.Millisecond
+	longestPause = 10 * time.Second
+	// registryStall is how long the registry may take nothing, and how long it may
+	// take to write a chunk to its disk.
+	registryStall = 2 * time.Minute
+)
+
+// sender brings one layer into the registry, chunk by chunk. What of it the
+// registry has is known to be durable only when a chunk was answered.
+type sender struct {
+	pass   *pass
+	pusher *dvcr.Pusher
+	upload *dvcr.Upload
+	info   image.Info
+	disk   dvcr.Disk
+	// head and tail are around the disk in the layer.
+	head, tail []byte
+	// stored is how much of the layer the registry has.
+	stored int64
+	// sent is how much of the disk is on its way, for the status.
+	sent atomic.Int64
+	// kept tells that another importer can go on from a checkpoint.
+	kept bool
+}
+
+// send sends what the registry lacks and returns the digest of the layer, whose
+// content is then known to be what was promised.
+func (s *sender) send(ctx context.Context) (v1.Hash, error) {
+	p := s.pass
+	from := p.start()
+	s.kept = p.run.resume != nil
+	s.sent.Store(from)
+	p.Status.Begin(report.PhaseTransferring, s.sent.Load, from, p.size)
+	for at := from; at < p.size; at += p.ChunkSize {
+		end := min(at+p.ChunkSize, p.size)
+		if err := s.sendChunk(ctx, end); err != nil {
+			return v1.Hash{}, err
+		}
+		if end == p.size {
+			break
+		}
+		if err := s.checkpoint(end); err != nil {
+			return v1.Hash{}, err
+		}
+		p.window.Release(end)
+	}
+	return s.verify()
+}
+
+// sendChunk makes the registry have everything up to an offset of the disk,
+// and the end of the layer with the end of the disk.
+func (s *sender) sendChunk(ctx context.Context, end int64) error {
+	until := dvcr.DiskOffset + end
+	if end == s.disk.Size {
+		until = s.disk.LayerSize()
+	}
+	patience := s.pass.newPatience()
+	for s.stored < until {
+		before := s.stored
+		err := s.write(ctx, until)
+		if err == nil {
+			break
+		}
+		if err := s.recover(ctx, err, until, patience); err != nil {
+			return err
+		}
+		if s.stored > before {
+			patience = s.pass.newPatience()
+		}
+	}
+	s.sent.Store(max(s.sent.Load(), end))
+	return nil
+}
+
+// write sends a part of the layer in one request. An error of the image's own
+// content is a *contentFailure.
+func (s *sender) write(ctx context.Context, until int64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	reader, stop := s.part(s.stored, until)
+	defer stop()
+	body := &watchedBody{rememberingReader: rememberingReader{Reader: reader}, sender: s}
+	body.timer = time.AfterFunc(registryStall, func() {
+		cancel(fmt.Errorf("the image registry takes nothing for %s", registryStall))
+	})
+	defer body.timer.Stop()
+	err := s.upload.Write(ctx, body, until-s.stored)
+	switch cause := body.failure(); {
+	case err == nil:
+		s.stored = until
+		return nil
+	case cause != nil:
+		return &contentFailure{cause}
+	case errors.Is(err, context.Canceled) && context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// contentFailure keeps the source's faults apart from the registry's.
+type contentFailure struct{ error }
+
+// part reads a part of the layer. Nothing of the window is read after stop.
+func (s *sender) part(from, until int64) (part io.Reader, stop func()) {
+	var parts []io.Reader
+	if from < dvcr.DiskOffset {
+		parts = append(parts, bytes.NewReader(s.head[from:]))
+	}
+	diskEnd := dvcr.DiskOffset + s.disk.Size
+	window := s.pass.window.Reader(max(from, dvcr.DiskOffset)-dvcr.DiskOffset, min(until, diskEnd)-dvcr.DiskOffset)
+	parts = append(parts, window)
+	if until > diskEnd {
+		parts = append(parts, bytes.NewReader(s.tail[max(from-diskEnd, 0):]))
+	}
+	return io.MultiReader(parts...), window.Stop
+}
+
+// watchedBody measures how long the registry takes for what it was given: time
+// spent waiting for the source does not count.
+type watchedBody struct {
+	rememberingReader
+	sender *sender
+	timer  *time.Timer
+}
+
+// Read implements io.Reader.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.timer.Stop()
+	n, err := b.rememberingReader.Read(p)
+	b.timer.Reset(registryStall)
+	b.sender.sent.Add(int64(n))
+	return n, err
+}
+
+// recover waits for a registry that is away and asks it what it has.
+func (s *sender) recover(ctx context.Context, cause error, until int64, patience *patience) error {
+	var content *contentFailure
+	if errors.As(cause, &content) {
+		return s.pass.contentError(content.error)
+	}
+	for {
+		if err := patience.wait(ctx, cause); err != nil {
+			return registryFailure(err)
+		}
+		stored, err := s.upload.Offset(ctx)
+		switch {
+		case errors.Is(err, dvcr.ErrUploadUnknown):
+			return &source.ChangedError{Why: "the registry has lost what it had"}
+		case err != nil:
+			cause = err
+			continue
+		case stored < s.stored || stored > until:
+			return &source.ChangedError{Why: fmt.Sprintf("the registry has %d bytes, which is not what was sent", stored)}
+		}
+		s.pass.Logger.Info("continuing the upload", "after", cause, "offset", stored)
+		s.pass.Status.Phase(report.PhaseTransferring)
+		s.stored = stored
+		s.sent.Store(max(stored-dvcr.DiskOffset, 0))
+		return nil
+	}
+}
+
+// checkpoint keeps where another importer can go on.
+func (s *sender) checkpoint(at int64) error {
+	p := s.pass
+	states, err := p.window.States(at)
+	if err != nil {
+		return p.contentError(err)
+	}
+	c := s.describe("")
+	c.Hashes = map[string][]byte{layerHash: states[0]}
+	if p.raw == nil {
+		c.Offset = at
+		for i, checksum := range p.Checksums {
+			c.Hashes[checksum.Algorithm] = states[1+i]
+		}
+	}
+	p.save(c)
+	s.kept = p.Save != nil
+	return nil
+}
+
+// describe is a checkpoint without a place.
+func (s *sender) describe(digest string) report.Checkpoint {
+	state := layerState{
+		Format: s.info.Format, VirtualSize: s.info.VirtualSize, CDROM: s.info.CDROM, Compression: s.pass.compression, Digest: digest,
+	}
+	c := report.Checkpoint{Size: s.pass.size, Upload: s.upload.Location(), Sink: state.encode()}
+	if s.pass.stream != nil {
+		c.Validator = s.pass.stream.Validator()
+	}
+	return c
+}
+
+// verify reads to the very end, compares the checksums and returns the digest.
+func (s *sender) verify() (v1.Hash, error) {
+	p := s.pass
+	if _, err := p.window.Reader(p.size, p.size+1).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return v1.Hash{}, p.contentError(err)
+	}
+	p.window.Wait()
+	if err := p.verify(); err != nil {
+		return v1.Hash{}, err
+	}
+	p.layer.Write(s.tail)
+	digest := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(p.layer.Sum(nil))}
+	p.save(s.describe(digest.String()))
+	return digest, nil
+}
+
+// commit makes the layer a blob. A registry that went away meanwhile may have
+// done it already.
+func (s *sender) commit(ctx context.Context, digest v1.Hash) error {
+	s.pass.Status.Phase(report.PhasePublishing)
+	again := false
+	err := s.pass.patiently(ctx, func() error {
+		if again {
+			if has, err := s.pusher.HasBlob(ctx, digest); err != nil || has {
+				return err
+			}
+			if _, err := s.upload.Offset(ctx); err != nil {
+				return err
+			}
+		}
+		again = true
+		return s.upload.Commit(ctx, digest)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, dvcr.ErrUploadUnknown):
+		return &source.ChangedError{Why: "the registry has lost what it had"}
+	case errors.Is(err, dvcr.ErrMismatch):
+		return &source.ChangedError{Why: "the registry has other bytes than were sent"}
+	}
+	return registryFailure(err)
+}
+
+// abandon throws away what the registry has, unless another importer is to go
+// on with it: half an image must not fill the registry.
+func (s *sender) abandon(ctx context.Context, cause error) {
+	var changed *source.ChangedError
+	verdict := failureOf(ctx, cause, s.pass.Fields)
+	passes := !errors.As(cause, &changed) && !verdict.Permanent && verdict.Reason != report.RegistryFull
+	if s.upload == nil || s.kept && passes && s.pass.Save != nil {
+		return
+	}
+	s.pass.run.resume = nil
+	if err := s.upload.Cancel(ctx); err != nil && !errors.Is(err, dvcr.ErrUploadUnknown) {
+		s.pass.Logger.Warn("the broken upload stays until the registry removes it", "error", err)
+	}
+}
