@@ -11,16 +11,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/utils/clock"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 )
 
 // ControllerName is the name of the controller in logs, metrics and events.
@@ -28,15 +31,9 @@ const ControllerName = "virtualdisk"
 
 // Options configure the controller.
 type Options struct {
-	Issuer Issuer
-	Clock  clock.PassiveClock
-	// Filler makes and fills volumes; nil means CDI's DataVolumes with CABundle.
-	Filler Filler
-	// CABundle holds the module's CA certificates in PEM.
-	CABundle []byte
-	// DefaultStorageClass and AllowedStorageClasses come from the module's settings.
-	DefaultStorageClass   string
-	AllowedStorageClasses []string
+	Dependencies
+	// Wake delivers a claim's namespace and name for each report about its fill.
+	Wake <-chan event.GenericEvent
 	// Concurrency is how many disks are reconciled at once; 0 means 4.
 	Concurrency int
 }
@@ -50,13 +47,11 @@ const (
 	indexSource       = "virtualdisk.source"
 	indexPending      = "virtualdisk.pending"
 	indexClaim        = "virtualdisk.claim"
+	indexSecret       = "virtualdisk.secret"
 )
 
 // Setup registers the controller.
 func Setup(mgr ctrl.Manager, options Options) error {
-	if options.Filler == nil {
-		options.Filler = DataVolumes{CABundle: options.CABundle}
-	}
 	if options.Concurrency == 0 {
 		options.Concurrency = defaultConcurrency
 	}
@@ -64,15 +59,17 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		return err
 	}
 	reconciler := &Reconciler{
-		Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
-		Filler:   options.Filler, Issuer: options.Issuer, Clock: options.Clock,
-		DefaultStorageClass: options.DefaultStorageClass, AllowedStorageClasses: options.AllowedStorageClasses,
+		Executor:     shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
+		Dependencies: options.Dependencies,
 	}
 	mapper := &mapper{reader: mgr.GetClient()}
 	blueprint := ctrl.NewControllerManagedBy(mgr).
 		Named(ControllerName).
 		For(&v1alpha2.VirtualDisk{}).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(mapper.claim)).
+		Watches(&corev1.Pod{}, importerpod.EnqueueOwner(v1alpha2.VirtualDiskKind)).
+		// Of Secrets only the names are kept: those that disks wait for are read one by one.
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(mapper.secret)).
 		Watches(&v1alpha2.VirtualImage{}, handler.EnqueueRequestsFromMapFunc(mapper.image)).
 		Watches(&v1alpha2.ClusterVirtualImage{}, handler.EnqueueRequestsFromMapFunc(mapper.image)).
 		Watches(&v1alpha2.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(mapper.machine)).
@@ -82,6 +79,9 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
 	for _, kind := range options.Filler.Kinds() {
 		blueprint.Owns(kind)
+	}
+	if options.Wake != nil {
+		blueprint.WatchesRawSource(source.Channel(options.Wake, handler.EnqueueRequestsFromMapFunc(mapper.claim)))
 	}
 	if err := blueprint.Complete(reconciler); err != nil {
 		return fmt.Errorf("setting up the controller %s: %w", ControllerName, err)
@@ -100,6 +100,7 @@ func setupIndexes(indexer client.FieldIndexer) error {
 		{&v1alpha2.VirtualDisk{}, indexSource, sourceOf},
 		{&v1alpha2.VirtualDisk{}, indexPending, isPending},
 		{&v1alpha2.VirtualDisk{}, indexClaim, claimOf},
+		{&v1alpha2.VirtualDisk{}, indexSecret, secretOf},
 	} {
 		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
 			return fmt.Errorf("indexing %T by %s: %w", index.object, index.field, err)
@@ -155,7 +156,16 @@ func isPending(object client.Object) []string {
 }
 
 func claimOf(object client.Object) []string {
-	return []string{Disk{UID: object.GetUID()}.ClaimName()}
+	return []string{filling.Owner{UID: object.GetUID()}.ClaimName()}
+}
+
+// secretOf is the pull secret of a disk that is not made yet.
+func secretOf(object client.Object) []string {
+	disk, ok := object.(*v1alpha2.VirtualDisk)
+	if !ok || pullSecret(disk) == "" || len(isPending(disk)) == 0 {
+		return nil
+	}
+	return []string{pullSecret(disk)}
 }
 
 // mapper finds the disks that an event is about.
@@ -164,7 +174,7 @@ type mapper struct{ reader client.Reader }
 // claim goes by the name, which holds the disk's uid: the owners of a claim change,
 // and may be gone before it is.
 func (m *mapper) claim(ctx context.Context, claim client.Object) []reconcile.Request {
-	if !strings.HasPrefix(claim.GetName(), claimPrefix) {
+	if !strings.HasPrefix(claim.GetName(), filling.DiskClaimPrefix) {
 		return nil
 	}
 	return m.list(ctx, client.InNamespace(claim.GetNamespace()), client.MatchingFields{indexClaim: claim.GetName()})
@@ -186,6 +196,10 @@ func (m *mapper) machine(_ context.Context, machine client.Object) []reconcile.R
 		out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: machine.GetNamespace(), Name: name}})
 	}
 	return out
+}
+
+func (m *mapper) secret(ctx context.Context, secret client.Object) []reconcile.Request {
+	return m.list(ctx, client.InNamespace(secret.GetNamespace()), client.MatchingFields{indexSecret: secret.GetName()})
 }
 
 func (m *mapper) storage(ctx context.Context, _ client.Object) []reconcile.Request {

@@ -10,20 +10,22 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
-	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 )
 
 const (
 	sourceIsReady  = "True/DatasourceReady"
 	storageIsReady = "True/StorageClassReady"
-	begins         = "apply Secret, apply ConfigMap, create DataVolume"
-	// renewal is when a token that lives 20 hours has 12 left.
-	renewal = 8*time.Hour + time.Second
+	begins         = "create PersistentVolumeClaim"
+	looks          = "apply Secret, create Pod"
+	looksNoMore    = "delete Secret, delete Pod"
 )
 
 type expectation struct {
@@ -43,19 +45,23 @@ type expectation struct {
 }
 
 func TestDecideBeforeTheFill(t *testing.T) {
-	source := func(change func(*SourceImage)) change {
-		return func(o *Observed) { change(o.Source) }
+	cluster := func(o *Observed) { o.Disk.Spec.DataSource.ObjectRef.Kind = "ClusterVirtualImage" }
+	missing := from(&origin.Referent{})
+	notReady := from(image(func(r *origin.Referent) {
+		r.Ready, r.Phase, r.Message = false, "Failed", "spec.dataSource.http.url: 404"
+	}))
+	onVolume := from(image(func(r *origin.Referent) { r.Reference, r.Claim = "", &origin.Claim{Name: "d8v-vi-image-uid"} }))
+	sourceClaim := func(size string) change {
+		return func(o *Observed) {
+			o.SourceClaim = &corev1.PersistentVolumeClaim{Status: corev1.PersistentVolumeClaimStatus{
+				Capacity: corev1.ResourceList{"storage": resource.MustParse(size)},
+			}}
+		}
 	}
-	cluster := func(o *Observed) {
-		o.Disk.Spec.DataSource.ObjectRef.Kind = "ClusterVirtualImage"
-		o.Source.Kind = "ClusterVirtualImage"
-	}
-	missing := source(func(s *SourceImage) { *s = SourceImage{Kind: s.Kind, Name: s.Name} })
-	notReady := source(func(s *SourceImage) { s.Ready, s.Phase, s.Message = false, "Failed", "spec.dataSource.http.url: 404" })
 	kind := func(kind v1alpha2.DataSourceType) change {
 		return func(o *Observed) {
 			o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: kind}
-			o.Source = nil
+			from(nil)(o)
 		}
 	}
 	runAll(t, []expectation{
@@ -65,14 +71,45 @@ func TestDecideBeforeTheFill(t *testing.T) {
 			writes: begins, event: "Normal ProvisioningStarted",
 		},
 		{
-			name: "from a cluster image", observed: observe(cluster, sized("10Gi")),
+			name: "from a cluster image", observed: observe(cluster, from(image()), sized("10Gi")),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
 			writes: begins, event: "Normal ProvisioningStarted",
 		},
 		{
 			name: "blank", observed: observe(blank, sized("1Gi")),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
+			writes: begins, event: "Normal ProvisioningStarted",
+		},
+		{
+			name: "from an image on a volume", observed: observe(onVolume, sourceClaim("3Gi")),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
 			writes: "create DataVolume", event: "Normal ProvisioningStarted",
+		},
+		{
+			name: "smaller than the volume of the image", observed: observe(onVolume, sourceClaim("3Gi"), sized("2Gi")),
+			phase: "Failed", ready: "False/InsufficientPVCSize", source: sourceIsReady, storage: storageIsReady,
+			message: "spec.persistentVolumeClaim.size: 2Gi is too small: the volume of the image has 3Gi and is copied as a whole, which makes 3Gi",
+			event:   "Warning ProvisioningFailed",
+		},
+		{
+			name: "from the web, with a size", observed: observe(web, sized("10Gi")),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
+			writes: begins, event: "Normal ProvisioningStarted",
+		},
+		{
+			name: "upload", observed: observe(uploaded, sized("10Gi")),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
+			writes: begins, event: "Normal ProvisioningStarted",
+		},
+		{
+			name: "upload without a size", observed: observe(uploaded),
+			phase: "Failed", ready: "False/InsufficientPVCSize", source: sourceIsReady, storage: storageIsReady,
+			message: "spec.persistentVolumeClaim.size: the size of an upload is known only when it is over; set it", event: "Warning ProvisioningFailed",
+		},
+		{
+			name: "pull secret is missing", observed: observe(container),
+			phase: "Pending", ready: "False/DatasourceIsNotReady", source: "False/ContainerRegistrySecretNotFound", storage: storageIsReady,
+			message: "spec.dataSource.containerImage.imagePullSecret: there is no Secret pull in namespace team", event: "Warning ProvisioningFailed",
 		},
 		{
 			name: "blank without a size", observed: observe(blank),
@@ -96,7 +133,7 @@ func TestDecideBeforeTheFill(t *testing.T) {
 		{
 			name: "image is missing", observed: observe(missing),
 			phase: "Pending", ready: "False/DatasourceIsNotFound", source: "False/ImageNotFound", storage: storageIsReady,
-			message: "spec.dataSource.objectRef: there is no VirtualImage debian; make it or correct the name", event: "Warning ProvisioningFailed",
+			message: "spec.dataSource.objectRef: there is no VirtualImage team/debian; create it or correct the name", event: "Warning ProvisioningFailed",
 		},
 		{
 			name: "cluster image is missing", observed: observe(cluster, missing),
@@ -106,35 +143,25 @@ func TestDecideBeforeTheFill(t *testing.T) {
 		{
 			name: "image is not ready", observed: observe(notReady),
 			phase: "Pending", ready: "False/DatasourceIsNotReady", source: "False/ImageNotReady", storage: storageIsReady,
-			message: "Waiting for VirtualImage debian to be ready; it is Failed: spec.dataSource.http.url: 404", event: "Normal ProvisioningWaiting",
+			message: "spec.dataSource.objectRef: VirtualImage team/debian is not ready (Failed): spec.dataSource.http.url: 404", event: "Normal ProvisioningWaiting",
 		},
 		{
 			name: "cluster image is not ready", observed: observe(cluster, notReady),
 			phase: "Pending", ready: "False/DatasourceIsNotReady", source: "False/ClusterImageNotReady", storage: storageIsReady,
-			message: "Waiting for ClusterVirtualImage debian", event: "Normal ProvisioningWaiting",
+			message: "ClusterVirtualImage debian is not ready", event: "Normal ProvisioningWaiting",
 		},
 		{
-			name: "image is an ISO", observed: observe(source(func(s *SourceImage) { s.CDROM = true })),
+			name: "image is an ISO", observed: observe(from(image(func(r *origin.Referent) { r.CDROM = true }))),
 			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported", storage: storageIsReady,
 			message: "VirtualImage debian is an ISO", event: "Warning ProvisioningFailed",
 		},
 		{
-			name: "source that this version cannot do", observed: observe(kind("HTTP")),
+			name: "source without its member", observed: observe(kind("HTTP")),
 			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.dataSource.type: HTTP is not supported for disks", event: "Warning ProvisioningFailed",
+			message: `spec.dataSource.type: "HTTP" needs its own member of the data source`, event: "Warning ProvisioningFailed",
 		},
 		{
-			name: "source without its member", observed: observe(kind("ObjectRef")),
-			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.dataSource.objectRef: it must be set", event: "Warning ProvisioningFailed",
-		},
-		{
-			name: "source of a kind that cannot be", observed: observe(func(o *Observed) { o.Disk.Spec.DataSource.ObjectRef.Kind = "VirtualMachine" }),
-			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			message: "spec.dataSource.objectRef.kind: VirtualMachine is not supported", event: "Warning ProvisioningFailed",
-		},
-		{
-			name: "no storage class at all", observed: observe(func(o *Observed) { o.Storage = Storage{} }),
+			name: "no storage class at all", observed: observe(func(o *Observed) { o.Storage = filling.Storage{} }),
 			phase: "Pending", ready: "False/StorageClassIsNotReady", source: sourceIsReady, storage: "False/StorageClassNotFound",
 			message: "neither the module nor the cluster has a default; set it", event: "Warning ProvisioningFailed",
 		},
@@ -149,10 +176,12 @@ func TestDecideBeforeTheFill(t *testing.T) {
 			message: "do not allow fast for disks; use one of slow, cheap", event: "Warning ProvisioningFailed",
 		},
 		{
-			name:     "quota",
-			observed: observe(func(o *Observed) { o.Refusal = &shared.Refusal{Quota: true, Message: "exceeded quota: small"} }),
-			phase:    "Pending", ready: "False/QuotaExceeded", source: sourceIsReady, storage: storageIsReady,
-			message: "The volume cannot be made: exceeded quota: small", event: "Warning ProvisioningFailed", requeue: 30 * time.Second,
+			name: "quota",
+			observed: observe(func(o *Observed) {
+				o.Refusal = &shared.Refusal{Quota: true, Message: "exceeded quota: small, requested: requests.storage=2Gi, used: requests.storage=1Gi, limited: requests.storage=2Gi"}
+			}),
+			phase: "Pending", ready: "False/QuotaExceeded", source: sourceIsReady, storage: storageIsReady,
+			message: "The volume cannot be made: quota small leaves no room: 1Gi are missing of requests.storage", event: "Warning ProvisioningFailed", requeue: 30 * time.Second,
 		},
 		{
 			name:     "webhook",
@@ -164,111 +193,138 @@ func TestDecideBeforeTheFill(t *testing.T) {
 }
 
 func TestDecideDuringTheFill(t *testing.T) {
-	message := func(text string) func(*Filling) { return func(f *Filling) { f.Message = text } }
-	percent := func(percent int) func(*Filling) { return func(f *Filling) { f.Percent = percent } }
+	message := func(text string) func(*filling.Filling) { return func(f *filling.Filling) { f.Message = text } }
+	percent := func(percent int) func(*filling.Filling) { return func(f *filling.Filling) { f.Percent = percent } }
 	named := func(o *Observed) {
 		o.Disk.Status.StorageClassName = "late"
 		o.Machines = []v1alpha2.AttachedVirtualMachine{{Name: "web"}}
 	}
 	runAll(t, []expectation{
 		{
-			name: "not begun", observed: observe(filling(FillPending)),
-			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%", message: "is being made", requeue: renewal,
+			name: "not begun", observed: observe(fill(filling.Pending)),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%", message: "is being made",
 		},
 		{
-			name: "not begun for a reason", observed: observe(filling(FillPending, message("0/2 nodes are available"))),
+			name: "not begun for a reason", observed: observe(fill(filling.Pending, message("0/2 nodes are available"))),
 			phase: "Provisioning", ready: "False/ProvisioningNotStarted", source: sourceIsReady, progress: "0%",
-			message: "not being filled yet: 0/2 nodes are available", requeue: renewal,
+			message: "not being filled yet: 0/2 nodes are available",
 		},
 		{
-			name: "running", observed: observe(filling(FillRunning, percent(45))),
-			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "45%", requeue: renewal,
+			name: "running", observed: observe(fill(filling.Running, percent(45))),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "45%",
 		},
 		{
-			name: "progress does not go back", observed: observe(filling(FillRunning, percent(45)), func(o *Observed) {
+			name: "progress does not go back", observed: observe(fill(filling.Running, percent(45)), func(o *Observed) {
 				o.Disk.Status.Progress, o.Disk.Status.ObservedGeneration = "60%", 1
 			}),
-			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "60%", requeue: renewal,
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "60%",
 		},
 		{
-			name: "all bytes are written", observed: observe(filling(FillRunning, percent(100))),
-			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "99%", requeue: renewal,
+			name: "all bytes are written", observed: observe(fill(filling.Running, percent(100))),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "99%",
 		},
 		{
-			name: "token ends soon", observed: observe(filling(FillRunning, func(f *Filling) { f.CredentialExpiresAt = now.Add(time.Hour) })),
+			name: "interrupted", observed: observe(web, fill(filling.Running, func(f *filling.Filling) { f.Attempts, f.RetryAt = 2, now.Add(time.Minute) })),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%",
-			writes: "apply Secret, apply PartialObjectMetadata", requeue: 12*time.Hour + time.Second,
+			message: "Attempt 2 to fill the volume was interrupted; the next one goes on from there at 2026-11-22T12:01:00Z",
 		},
 		{
-			name: "token ends soon but the image is gone", observed: observe(filling(FillRunning, func(f *Filling) {
-				f.CredentialExpiresAt = now.Add(time.Hour)
-			}), func(o *Observed) {
-				o.Source = &SourceImage{Kind: "VirtualImage", Name: "debian"}
-				o.Credential = Credential{}
-			}),
-			phase: "Provisioning", ready: "False/Provisioning", source: "False/ImageNotFound", progress: "0%",
+			name: "goes on", observed: observe(web, fill(filling.Running, func(f *filling.Filling) { f.Attempts = 2 })),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%", message: "in attempt 2",
 		},
 		{
-			name: "failed once", observed: observe(filling(FillTroubled, message("attempt 1 failed: 503"))),
-			phase: "Provisioning", ready: "False/ProvisioningFailed", source: sourceIsReady, progress: "0%",
-			message: "attempt 1 failed: 503. It is tried again by itself", event: "Warning ProvisioningFailed", requeue: renewal,
+			name: "is copied", observed: observe(fill(filling.Running, func(f *filling.Filling) { f.Method = "cloned by the storage (csi-clone)" })),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%",
+			message: "The volume is being copied; cloned by the storage (csi-clone)",
 		},
 		{
-			name: "failed for good", observed: observe(filling(FillFailed, message("attempt 3 failed: 503"))),
+			name: "failed, tries again", observed: observe(web, fill(filling.Troubled, message("404."), func(f *filling.Filling) {
+				f.Attempts, f.Reason, f.RetryAt = 1, "SourceNotFound", now.Add(time.Minute)
+			})),
+			phase: "Provisioning", ready: "False/ProvisioningFailed", source: "False/SourceNotFound", progress: "0%", event: "Warning ProvisioningFailed",
+			message: "Attempt 1 to fill the volume failed: spec.dataSource.http: 404. The next attempt begins at 2026-11-22T12:01:00Z, or at once when spec.dataSource is changed",
+		},
+		{
+			name: "copying failed, tries again", observed: observe(fill(filling.Troubled, message("503"), func(f *filling.Filling) { f.Attempts = 1 })),
+			phase: "Provisioning", ready: "False/ProvisioningFailed", source: sourceIsReady, progress: "0%", event: "Warning ProvisioningFailed",
+			message: "Attempt 1 to fill the volume failed: 503. It is tried again by itself",
+		},
+		{
+			name: "copying failed too often", observed: observe(fill(filling.Failed, message("503"), func(f *filling.Filling) { f.Attempts = 3 })),
 			phase: "Failed", ready: "False/ProvisioningFailed", source: sourceIsReady, progress: "0%",
-			message: "attempt 3 failed: 503", event: "Warning ProvisioningFailed", requeue: renewal,
+			message: "Attempt 3 to fill the volume failed: 503", event: "Warning ProvisioningFailed",
 		},
 		{
-			name: "held back by a quota", observed: observe(filling(FillPending, message("exceeded quota"), func(f *Filling) { f.Quota = true })),
+			name: "failed for good", observed: observe(web, fill(filling.Failed, message("it has a backing file"), func(f *filling.Filling) {
+				f.Reason, f.Field = "FormatRefused", "spec.dataSource.http.url"
+			})),
+			phase: "Failed", ready: "False/ProvisioningFailedTerminally", source: "False/FormatRefused", progress: "0%", event: "Warning ProvisioningFailed",
+			message: "spec.dataSource.http.url: it has a backing file. The disk is made anew when spec.dataSource is changed",
+		},
+		{
+			name: "too small, as it turns out", observed: observe(web, sized("1Gi"), fill(filling.Failed, message("3 are missing"), func(f *filling.Filling) {
+				f.Reason, f.Field = "VolumeTooSmall", "spec.persistentVolumeClaim.size"
+			})),
+			phase: "Failed", ready: "False/InsufficientPVCSize", source: sourceIsReady, progress: "0%", event: "Warning ProvisioningFailed",
+			message: "spec.persistentVolumeClaim.size: 3 are missing",
+		},
+		{
+			name: "upload is open", observed: observe(uploaded, sized("1Gi"), fill(filling.Uploading, func(f *filling.Filling) {
+				f.Upload = &filling.Upload{InCluster: "http://x/upload/t", ExpiresAt: metav1.NewTime(now.Add(time.Hour))}
+			})),
+			phase: "WaitForUserUpload", ready: "False/WaitForUserUpload", source: sourceIsReady, progress: "0%",
+			message: "see status.imageUploadURLs; the addresses end at 2026-11-22T13:00:00Z",
+		},
+		{
+			name: "held back by a quota", observed: observe(fill(filling.Pending, message("exceeded quota"), func(f *filling.Filling) { f.Quota = true })),
 			phase: "Pending", ready: "False/QuotaExceeded", source: sourceIsReady, progress: "0%", message: "exceeded quota",
-			event: "Warning ProvisioningFailed", requeue: renewal,
+			event: "Warning ProvisioningFailed",
 		},
 		{
-			name: "no consumer", observed: observe(filling(FillWaitingForConsumer), func(o *Observed) { o.Disk.Status.StorageClassName = "late" }),
+			name: "no consumer", observed: observe(fill(filling.WaitingForConsumer), func(o *Observed) { o.Disk.Status.StorageClassName = "late" }),
 			phase: "WaitForFirstConsumer", ready: "False/WaitingForFirstConsumer", source: sourceIsReady, progress: "0%",
 			message: "Storage class late makes the volume on the node of the first machine that uses the disk",
 		},
 		{
-			name: "consumer is not scheduled", observed: observe(filling(FillWaitingForConsumer), named),
+			name: "consumer is not scheduled", observed: observe(fill(filling.WaitingForConsumer), named),
 			phase: "WaitForFirstConsumer", ready: "False/WaitingForFirstConsumer", source: sourceIsReady, progress: "0%",
 			message: "Waiting for machine web to be scheduled: storage class late",
 		},
 		{
-			name: "done, claim is not in sight", observed: observe(filling(FillDone)),
+			name: "done, claim is not in sight", observed: observe(fill(filling.Done)),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%",
 		},
 		{
-			name: "size was changed", observed: observe(filling(FillRunning), sized("5Gi"), claim("2Gi", "2Gi")),
+			name: "size was changed", observed: observe(fill(filling.Running), sized("5Gi"), claim("2Gi", "2Gi")),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", progress: "0%", message: "made anew",
-			writes: "delete Secret, delete ConfigMap, delete PersistentVolumeClaim",
+			writes: "delete ConfigMap, delete PersistentVolumeClaim",
 		},
 		{
-			name: "image was changed to one that is missing", observed: observe(filling(FillDone), claim("2Gi", "2Gi"), func(o *Observed) {
+			name: "image was changed to one that is missing", observed: observe(fill(filling.Done), claim("2Gi", "2Gi"), func(o *Observed) {
 				o.Disk.Spec.DataSource.ObjectRef.Name = "ubuntu"
-				o.Source = &SourceImage{Kind: "VirtualImage", Name: "ubuntu"}
+				from(&origin.Referent{})(o)
 			}),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", progress: "0%",
-			writes: "delete Secret, delete ConfigMap, delete PersistentVolumeClaim",
+			writes: "delete ConfigMap, delete PersistentVolumeClaim",
 		},
 		{
-			name: "image was made anew", observed: observe(filling(FillRunning), func(o *Observed) { o.Source.UID = "another" }),
-			phase: "Pending", ready: "False/ProvisioningNotStarted", progress: "0%", writes: "delete Secret, delete ConfigMap",
+			name: "image was made anew", observed: observe(fill(filling.Running), from(image(func(r *origin.Referent) { r.UID = "another" }))),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", progress: "0%", writes: "delete ConfigMap",
 		},
 		{
-			name: "image is gone", observed: observe(filling(FillRunning), func(o *Observed) {
-				o.Source = &SourceImage{Kind: "VirtualImage", Name: "debian"}
-			}),
-			phase: "Provisioning", ready: "False/Provisioning", source: "False/ImageNotFound", progress: "0%", requeue: renewal,
+			name: "image is gone", observed: observe(fill(filling.Running), from(&origin.Referent{})),
+			phase: "Provisioning", ready: "False/Provisioning", source: "False/ImageNotFound", progress: "0%",
 		},
 		{
-			name: "source was changed to one that this version cannot do", observed: observe(filling(FillRunning), claim("2Gi", "2Gi"), func(o *Observed) {
-				o.Disk.Spec.DataSource, o.Source = &v1alpha2.VirtualDiskDataSource{Type: "Upload"}, nil
+			name: "source was changed to nonsense", observed: observe(fill(filling.Running), claim("2Gi", "2Gi"), func(o *Observed) {
+				o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: "ContainerImage"}
+				from(nil)(o)
 			}),
 			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
-			writes: "delete Secret, delete ConfigMap, delete PersistentVolumeClaim", event: "Warning ProvisioningFailed",
+			writes: "delete ConfigMap, delete PersistentVolumeClaim", event: "Warning ProvisioningFailed",
 		},
 		{
-			name: "fill is going", observed: observe(filling(FillRunning, func(f *Filling) { f.Terminating = true })),
+			name: "fill is going", observed: observe(fill(filling.Running, func(f *filling.Filling) { f.Terminating = true })),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", progress: "0%",
 		},
 		{
@@ -287,14 +343,14 @@ func TestDecideAfterTheFill(t *testing.T) {
 	const ready, fits = "True/Ready", "False/NotRequested"
 	runAll(t, []expectation{
 		{
-			name: "done", observed: observe(filling(FillDone), claim("2Gi", "2Gi")),
+			name: "done", observed: observe(fill(filling.Done), claim("2Gi", "2Gi")),
 			phase: "Ready", ready: ready, source: sourceIsReady, storage: storageIsReady, resizing: fits, progress: "100%",
 			writes: "apply PersistentVolumeClaim", event: "Normal ProvisioningSucceeded",
 		},
 		{
-			name: "handed over", observed: observe(filling(FillDone), claim("2Gi", "2Gi", owned), isReady),
+			name: "handed over", observed: observe(fill(filling.Done), claim("2Gi", "2Gi", owned), isReady),
 			phase: "Ready", ready: ready, source: sourceIsReady, storage: storageIsReady, resizing: fits, progress: "100%",
-			writes: "delete Secret, delete orphan", event: "Normal ProvisioningSucceeded",
+			writes: "delete orphan", event: "Normal ProvisioningSucceeded",
 		},
 		{
 			name: "handed over, the status was not written", observed: observe(claim("2Gi", "2Gi", owned)),
@@ -302,7 +358,7 @@ func TestDecideAfterTheFill(t *testing.T) {
 			event: "Normal ProvisioningSucceeded",
 		},
 		{
-			name: "what filled it is going", observed: observe(filling(FillDone, func(f *Filling) { f.Terminating = true }), claim("2Gi", "2Gi", owned), isReady),
+			name: "what filled it is going", observed: observe(fill(filling.Done, func(f *filling.Filling) { f.Terminating = true }), claim("2Gi", "2Gi", owned), isReady),
 			phase: "Ready", ready: ready, source: sourceIsReady, storage: storageIsReady, resizing: fits, progress: "100%",
 			event: "Normal ProvisioningSucceeded",
 		},
@@ -427,16 +483,24 @@ func TestDecideTerminating(t *testing.T) {
 		message   string
 	}{
 		{
-			name: "during the fill", observed: observe(deleted, filling(FillRunning), claim("2Gi", "2Gi")),
-			writes: "delete Secret, delete ConfigMap, delete PersistentVolumeClaim", message: "Waiting for the fill of the volume to stop",
+			name: "during the fill", observed: observe(deleted, fill(filling.Running), claim("2Gi", "2Gi")),
+			writes: "delete ConfigMap, delete PersistentVolumeClaim", message: "Waiting for the fill of the volume to stop",
 		},
 		{
 			name: "with a volume", observed: observe(deleted, claim("2Gi", "2Gi", owned)),
 			writes: "delete PersistentVolumeClaim", message: "Waiting for PersistentVolumeClaim team/" + claimName + " to be deleted",
 		},
 		{
-			name: "with a volume in use", observed: observe(deleted, mounted, claim("2Gi", "2Gi", owned, going)),
-			message: "in use by machine web, which has to be stopped",
+			name: "with a volume in use", observed: observe(deleted, mounted, claim("2Gi", "2Gi", owned)),
+			message: "The disk is in use by machine web and is deleted when that is stopped or has the disk no more",
+		},
+		{
+			name: "with a volume that is going", observed: observe(deleted, claim("2Gi", "2Gi", owned, going)),
+			message: "Waiting for PersistentVolumeClaim team/" + claimName + " to be deleted",
+		},
+		{
+			name: "while the source is looked at", observed: observe(web, deleted, inspector(nil)), writes: looksNoMore,
+			message: "Waiting for the look at the data source to end",
 		},
 		{name: "with nothing", observed: observe(deleted), finalizer: shared.FinalizerRemove},
 	} {
@@ -487,7 +551,7 @@ func TestDecideShowsMachines(t *testing.T) {
 }
 
 func TestDecideStatusOfAFinishedDisk(t *testing.T) {
-	o := observe(sized("5Gi"), filling(FillDone), claim("5Gi", "2Gi"))
+	o := observe(sized("5Gi"), fill(filling.Done), claim("5Gi", "2Gi"))
 	status := decide(o).Status.Status
 	if status.Capacity != "2Gi" || status.StorageClassName != "fast" || status.Target.PersistentVolumeClaimName != claimName {
 		t.Errorf("status: %+v", status)
@@ -511,21 +575,20 @@ func TestDecideOrder(t *testing.T) {
 	got := decide(observe(sized("10Gi"), func(o *Observed) {
 		o.Disk.Annotations = map[string]string{"virtualdisk.virtualization.deckhouse.io/binding-mode": "Immediate"}
 	}))
-	volume := got.Create[0].(*cdiv1.DataVolume)
-	if volume.Namespace != "team" || volume.Name != claimName || volume.OwnerReferences[0].UID != testUID {
-		t.Errorf("volume: %+v", volume.ObjectMeta)
+	claim := got.Create[0].(*corev1.PersistentVolumeClaim)
+	if claim.Namespace != "team" || claim.Name != claimName || len(claim.OwnerReferences) != 0 {
+		t.Errorf("claim: %+v", claim.ObjectMeta)
 	}
-	registry := volume.Spec.Source.Registry
-	if *registry.URL != "docker://dvcr.example.org/vi/team/debian:image-uid" || *registry.SecretRef != claimName || *registry.CertConfigMap != claimName {
-		t.Errorf("source: %+v", registry)
+	if ref := claim.Spec.DataSourceRef; ref.Kind != "VirtualImage" || ref.Name != "debian" || *ref.APIGroup != "virtualization.deckhouse.io" {
+		t.Errorf("source: %+v", ref)
 	}
-	spec := volume.Spec.PVC
+	spec := claim.Spec
 	size := spec.Resources.Requests["storage"]
 	if spec.AccessModes[0] != "ReadWriteMany" || *spec.VolumeMode != "Block" || *spec.StorageClassName != "fast" || size.String() != "10Gi" {
 		t.Errorf("claim: %+v", spec)
 	}
-	if volume.Annotations["cdi.kubevirt.io/storage.bind.immediate.requested"] != "true" {
-		t.Errorf("annotations: %v", volume.Annotations)
+	if claim.Annotations["virtualdisk.virtualization.deckhouse.io/binding-mode"] != "Immediate" {
+		t.Errorf("annotations: %v", claim.Annotations)
 	}
 	status := got.Status.Status
 	if status.SourceUID != "image-uid" || status.StorageClassName != "fast" || status.Target.PersistentVolumeClaimName != claimName {
@@ -537,7 +600,7 @@ func TestDecideOrder(t *testing.T) {
 }
 
 func TestDecideIsPure(t *testing.T) {
-	o := observe(sized("5Gi"), filling(FillDone), claim("2Gi", "2Gi"))
+	o := observe(sized("5Gi"), fill(filling.Done), claim("2Gi", "2Gi"))
 	before := fmt.Sprintf("%+v %+v %+v", o.Disk, o.Claim, o.Filling)
 	first, second := decide(o), decide(o)
 	if fmt.Sprintf("%+v", first.Status.Status) != fmt.Sprintf("%+v", second.Status.Status) {
@@ -554,8 +617,8 @@ func TestDecideIsPure(t *testing.T) {
 // the controller died, or lost the write to another one, right after the order.
 func TestALostStatusIsToldAgain(t *testing.T) {
 	for name, changes := range map[string][]change{
-		"while it is filled": {filling(FillRunning)},
-		"when it is filled":  {filling(FillDone), claim("2Gi", "2Gi")},
+		"while it is filled": {fill(filling.Running)},
+		"when it is filled":  {fill(filling.Done), claim("2Gi", "2Gi")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := decide(observe(changes...)).Status.Status

@@ -4,6 +4,7 @@
 package virtualdisk
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 )
 
 // draft is a plan in the making.
@@ -88,20 +90,33 @@ func (d *draft) showProgress(percent int) {
 	d.out.Status.Status.Progress = formatPercent(percent)
 }
 
-// renewCredential keeps the fill's token alive while it may be needed. A disk that
-// waits for its first consumer may do so for weeks: its token is renewed when the
-// wait is over, which at worst costs the fill its first attempt.
-func (d *draft) renewCredential() {
-	f := d.Filling
-	if !f.HasCredential || f.State == FillWaitingForConsumer || f.State == FillDone || d.Credential.Token == "" {
+// showSpeed changes the shown speed only together with the percentage: a write for
+// every report would cost the API server more than it tells anybody.
+func (d *draft) showSpeed(speed *filling.Speed) {
+	shown := d.out.Status.Status.DownloadSpeed
+	moved := d.out.Status.Status.Progress != d.Disk.Status.Progress
+	switch {
+	case speed == nil || shown != nil && !moved && speed.Current != 0:
+		return
+	case speed.Current == 0 && speed.Average == 0:
 		return
 	}
-	expires := f.CredentialExpiresAt
-	if expires.Sub(d.Now) < credentialRenewal {
-		expires = d.Credential.ExpiresAt
-		d.out.Apply = append(d.out.Apply, d.Filler.Renew(f, d.Credential)...)
+	next := &v1alpha2.DownloadSpeed{Avg: humanSpeed(speed.Average), AvgBytes: strconv.FormatInt(speed.Average, 10)}
+	if speed.Current > 0 {
+		next.Current, next.CurrentBytes = humanSpeed(speed.Current), strconv.FormatInt(speed.Current, 10)
 	}
-	d.out.RequeueAfter = expires.Sub(d.Now) - credentialRenewal + 1e9
+	d.out.Status.Status.DownloadSpeed = next
+}
+
+// showUpload tells the addresses of an upload, and takes them away when it is over.
+func (d *draft) showUpload(upload *filling.Upload) {
+	status := &d.out.Status.Status
+	status.ImageUploadURLs, status.UploadCommand = nil, ""
+	if upload == nil {
+		return
+	}
+	status.ImageUploadURLs = &v1alpha2.UploadURLs{InCluster: upload.InCluster, External: upload.External}
+	status.UploadCommand = "curl -T FILE " + cmp.Or(upload.External, upload.InCluster)
 }
 
 // showMachines tells which machines name the disk.
@@ -138,3 +153,18 @@ func parsePercent(text string) int {
 }
 
 func formatPercent(percent int) string { return strconv.Itoa(percent) + "%" }
+
+// humanSpeed writes a speed with one digit after the point and a binary unit.
+func humanSpeed(bytesPerSecond int64) string {
+	const units = "KMGTPE"
+	value, unit := float64(bytesPerSecond), -1
+	for value >= 1024 && unit < len(units)-1 {
+		value /= 1024
+		unit++
+	}
+	text := strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
+	if unit >= 0 {
+		text += units[unit:unit+1] + "i"
+	}
+	return text + "/s"
+}

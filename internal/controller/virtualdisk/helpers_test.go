@@ -19,6 +19,10 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -28,6 +32,8 @@ const (
 	claimName = "d8v-vd-0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11"
 	finalizer = "virtualization.deckhouse.io/vd-cleanup"
 )
+
+var testOwner = filling.Owner{Kind: "VirtualDisk", Namespace: "team", Name: "root", UID: testUID}
 
 // change alters an observation.
 type change func(*Observed)
@@ -45,16 +51,14 @@ func observe(changes ...change) Observed {
 				Type: "ObjectRef", ObjectRef: &v1alpha2.VirtualDiskObjectRef{Kind: "VirtualImage", Name: "debian"},
 			}},
 		},
-		Now: now,
-		Source: &SourceImage{
-			Kind: "VirtualImage", Name: "debian", Found: true, UID: "image-uid", Ready: true, Phase: "Ready",
-			Bytes: 2 << 30, Reference: "dvcr.example.org/vi/team/debian:image-uid", Repository: "vi/team/debian",
-		},
-		Storage:    Storage{Name: "fast", Class: storageClass("fast"), Overhead: 0.06},
-		Filling:    Filling{Disk: Disk{Namespace: "team", Name: "root", UID: testUID}},
-		Filler:     DataVolumes{CABundle: []byte("module CA")},
-		Credential: Credential{Token: "fresh", ExpiresAt: now.Add(24 * time.Hour)},
+		Now:        now,
+		Storage:    filling.Storage{Name: "fast", Class: storageClass("fast"), Overhead: 0.06},
+		Filling:    filling.Filling{Owner: testOwner},
+		Filler:     filling.Volumes{},
+		Credential: importerpod.Credential{Token: "fresh", ExpiresAt: now.Add(time.Hour)},
+		Settings:   importerpod.Settings{Namespace: "d8v-module", ImporterImage: "importer"},
 	}
+	from(image())(&o)
 	for _, change := range changes {
 		change(&o)
 	}
@@ -71,29 +75,84 @@ func storageClass(name string) *storagev1.StorageClass {
 	}
 }
 
+// image is what is known of an image of 2 GiB in the registry that is ready.
+func image(changes ...func(*origin.Referent)) *origin.Referent {
+	out := &origin.Referent{
+		Found: true, UID: "image-uid", Ready: true, Phase: "Ready", Bytes: 2 << 30, Reference: "dvcr.example.org/vi/team/debian:image-uid",
+	}
+	for _, change := range changes {
+		change(out)
+	}
+	return out
+}
+
+// from resolves the data source of the disk as it is by then, with what its object
+// is known to be.
+func from(referent *origin.Referent) change {
+	return func(o *Observed) {
+		o.Origin, o.Trouble = origin.Resolve(words(o.Disk), origin.Facts{Referent: referent}, origin.Object{})
+	}
+}
+
 func blank(o *Observed) {
-	o.Disk.Spec.DataSource, o.Source = nil, nil
-	o.Credential = Credential{}
+	o.Disk.Spec.DataSource = nil
+	o.Origin, o.Trouble = origin.Origin{}, nil
+}
+
+// web, container and uploaded are sources that are read by an importer of the disk's own.
+func web(o *Observed) {
+	o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"}}
+	from(nil)(o)
+}
+
+func container(o *Observed) {
+	o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: "ContainerImage", ContainerImage: &v1alpha2.ContainerImageSource{
+		Image: "registry.example.org/disks/debian:13", ImagePullSecret: &v1alpha2.ImagePullSecret{Name: "pull"},
+	}}
+	from(nil)(o)
+}
+
+func uploaded(o *Observed) {
+	o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: "Upload"}
+	from(nil)(o)
 }
 
 func sized(size string) change {
 	return func(o *Observed) { o.Disk.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse(size)) }
 }
 
-// filling is a fill of the current order.
-func filling(state FillState, changes ...func(*Filling)) change {
+// fill is a fill of the current order, carried out by one object.
+func fill(state filling.State, changes ...func(*filling.Filling)) change {
 	return func(o *Observed) {
-		o.Filling.State, o.Filling.Hash = state, fillSpec(o.Disk).Hash()
-		o.Filling.UID = "volume-uid"
-		if o.Source != nil {
+		o.Filling.State, o.Filling.Hash = state, fillHash(o.Disk)
+		if o.Origin.Referent != nil {
 			o.Filling.SourceUID = "image-uid"
-			o.Filling.HasCredential, o.Filling.CredentialExpiresAt = true, now.Add(20*time.Hour)
-			o.Filling.Objects = append(o.Filling.Objects, &corev1.Secret{})
 		}
-		o.Filling.Objects = append(o.Filling.Objects, &corev1.ConfigMap{})
+		o.Filling.Objects = []client.Object{&corev1.ConfigMap{}}
 		for _, change := range changes {
 			change(&o.Filling)
 		}
+	}
+}
+
+// inspector is the importer that looks at the source, with its verdict if there is one.
+func inspector(verdict *report.Termination, changes ...func(*corev1.Pod)) change {
+	return func(o *Observed) {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "d8v-module", Name: "d8v-inspect-" + testUID, UID: "pod-uid", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute)),
+			Annotations: map[string]string{importerpod.AnnotationHash: sourceHash(o.Disk)},
+		}}
+		if verdict != nil {
+			message, _ := verdict.Marshal()
+			pod.Status.Phase = corev1.PodSucceeded
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "importer", State: corev1.ContainerState{
+				Terminated: &corev1.ContainerStateTerminated{Message: string(message), FinishedAt: metav1.NewTime(now.Add(-time.Minute))},
+			}}}
+		}
+		for _, change := range changes {
+			change(pod)
+		}
+		o.Inspector = pod
 	}
 }
 

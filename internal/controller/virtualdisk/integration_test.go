@@ -11,229 +11,60 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
-	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
-	"github.com/deckhouse/virtualization/internal/dvcr/token"
-	"github.com/deckhouse/virtualization/internal/testing/apiserver"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/testing/controllertest"
 )
 
-func TestMain(m *testing.M) { apiserver.Main(m) }
-
-// world is a cluster with the controller of disks, and the test as CDI, the storage
-// and everybody else.
-type world struct {
-	*controllertest.Cluster
-	t         *testing.T
-	namespace string
-	class     string
-	verifier  *token.Verifier
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	apiserver.Install(t, cdiResources()...)
-	issuer, verifier := dvcrtest.Keys(t)
-	w := &world{t: t, verifier: verifier}
-	w.Cluster = controllertest.Start(t, testScheme(t), func(mgr ctrl.Manager) error {
-		return Setup(mgr, Options{Issuer: issuer, Clock: clock.RealClock{}, CABundle: []byte("module CA")})
-	})
-	w.namespace = apiserver.Namespace(t, w.Client)
-	w.class = w.createClass(w.namespace + "-fast")
-	return w
-}
-
-func (w *world) createClass(name string) string {
-	w.t.Helper()
-	class := storageClass(name)
-	class.Provisioner = "storage.example.org"
-	if err := w.Client.Create(w.t.Context(), class); err != nil {
-		w.t.Fatal(err)
-	}
-	return name
-}
-
-// createImage makes an image that is ready and unpacks to the size.
-func (w *world) createImage(name string, bytes int64) *v1alpha2.VirtualImage {
-	w.t.Helper()
-	image := &v1alpha2.VirtualImage{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
-		Spec: v1alpha2.VirtualImageSpec{Storage: "ContainerRegistry", DataSource: v1alpha2.VirtualImageDataSource{
-			Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"},
-		}},
-	}
-	if err := w.Client.Create(w.t.Context(), image); err != nil {
-		w.t.Fatal(err)
-	}
-	image.Status.Phase = "Ready"
-	image.Status.Target.RegistryURL = "dvcr.example.org/vi/" + w.namespace + "/" + name + ":" + string(image.UID)
-	image.Status.Size.UnpackedBytes = fmt.Sprint(bytes)
-	image.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Ready", LastTransitionTime: metav1.Now()}}
-	if err := w.Client.Status().Update(w.t.Context(), image); err != nil {
-		w.t.Fatal(err)
-	}
-	return image
-}
-
-// createDisk makes a disk from the image, or a blank one.
-func (w *world) createDisk(name, image, size string) *v1alpha2.VirtualDisk {
-	w.t.Helper()
-	disk := &v1alpha2.VirtualDisk{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
-		Spec:       v1alpha2.VirtualDiskSpec{PersistentVolumeClaim: v1alpha2.VirtualDiskPersistentVolumeClaim{StorageClassName: &w.class}},
-	}
-	if size != "" {
-		disk.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse(size))
-	}
-	if image != "" {
-		disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{
-			Type: "ObjectRef", ObjectRef: &v1alpha2.VirtualDiskObjectRef{Kind: "VirtualImage", Name: image},
-		}
-	}
-	if err := w.Client.Create(w.t.Context(), disk); err != nil {
-		w.t.Fatal(err)
-	}
-	return disk
-}
-
-func childKey(disk *v1alpha2.VirtualDisk) client.ObjectKey {
-	return client.ObjectKey{Namespace: disk.Namespace, Name: "d8v-vd-" + string(disk.UID)}
-}
-
-// waitStatus waits until the disk has the phase and the reason of Ready.
-func (w *world) waitStatus(disk *v1alpha2.VirtualDisk, phase v1alpha2.DiskPhase, reason string) *v1alpha2.VirtualDisk {
-	w.t.Helper()
-	current := &v1alpha2.VirtualDisk{}
-	controllertest.Eventually(w.t, func() error {
-		if err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(disk), current); err != nil {
-			return err
-		}
-		ready := meta.FindStatusCondition(current.Status.Conditions, "Ready")
-		if current.Status.Phase != phase || ready == nil || ready.Reason != reason || ready.ObservedGeneration != current.Generation {
-			return fmt.Errorf("phase %q, Ready %+v, generation %d", current.Status.Phase, ready, current.Generation)
-		}
-		return nil
-	})
-	return current
-}
-
-func (w *world) update(disk *v1alpha2.VirtualDisk, change func(*v1alpha2.VirtualDisk)) {
-	w.t.Helper()
-	controllertest.Eventually(w.t, func() error {
-		if err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(disk), disk); err != nil {
-			return err
-		}
-		change(disk)
-		return w.Client.Update(w.t.Context(), disk)
-	})
-}
-
-// waitGone waits until the objects of the name are deleted.
-func (w *world) waitGone(key client.ObjectKey, objects ...client.Object) {
-	w.t.Helper()
-	for _, object := range objects {
-		controllertest.Eventually(w.t, func() error {
-			if err := errors.Join(w.playOrphaning(key), w.playProtection(key)); err != nil {
-				return err
-			}
-			err := w.Client.Get(w.t.Context(), key, object)
-			if err == nil {
-				return fmt.Errorf("%T is still there", object)
-			}
-			return client.IgnoreNotFound(err)
-		})
-	}
-}
-
-func (w *world) deleteDisk(disk *v1alpha2.VirtualDisk) {
-	w.t.Helper()
-	if err := w.Client.Delete(w.t.Context(), disk); err != nil {
-		w.t.Fatal(err)
-	}
-	controllertest.Eventually(w.t, func() error {
-		if err := errors.Join(w.playOrphaning(childKey(disk)), w.playProtection(childKey(disk))); err != nil {
-			return err
-		}
-		err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(disk), &v1alpha2.VirtualDisk{})
-		if err == nil {
-			return errors.New("the disk is still there")
-		}
-		return client.IgnoreNotFound(err)
-	})
-	w.waitGone(childKey(disk), &cdiv1.DataVolume{}, &corev1.PersistentVolumeClaim{}, &corev1.Secret{}, &corev1.ConfigMap{})
-}
-
 func TestLifeOfADisk(t *testing.T) {
 	w := newWorld(t)
-	disk := w.createDisk("root", "debian", "")
+	disk := w.createDisk("root", fromImage("debian"), "")
 	w.waitStatus(disk, "Pending", "DatasourceIsNotFound")
 	w.StaysQuiet(200 * time.Millisecond)
 
-	image := w.createImage("debian", 2<<30)
-	volume := w.waitVolume(childKey(disk))
-	w.checkToken(disk, "vi/"+w.namespace+"/debian")
-	claim := w.playClaim(volume)
-	w.playVolume(volume, cdiv1.ImportInProgress, "45.31%")
-	controllertest.Eventually(t, func() error {
-		if progress := w.waitStatus(disk, "Provisioning", "Provisioning").Status.Progress; progress != "45%" {
-			return errors.New(progress)
-		}
-		return nil
-	})
-	w.playBound(claim)
-	w.playVolume(volume, cdiv1.Succeeded, "100.0%")
+	image := w.createImage("debian", 2<<30, "")
+	claim := w.waitClaim(disk, nil)
+	if ref := claim.Spec.DataSourceRef; ref.Kind != "VirtualImage" || ref.Name != "debian" {
+		t.Errorf("source: %+v", ref)
+	}
+	w.playPopulation(disk, filling.Population{State: "Running", Reason: "Running", Attempts: 1})
+	w.waitStatus(disk, "Provisioning", "Provisioning")
+	w.playFilled(disk)
 	ready := w.waitStatus(disk, "Ready", "Ready")
 	if ready.Status.Capacity != "2Gi" || ready.Status.Progress != "100%" || ready.Status.SourceUID != string(image.UID) ||
 		ready.Status.Target.PersistentVolumeClaimName != childKey(disk).Name || ready.Status.StorageClassName != w.class {
 		t.Errorf("status: %+v", ready.Status)
 	}
-	w.waitGone(childKey(disk), &cdiv1.DataVolume{}, &corev1.Secret{}, &corev1.ConfigMap{})
+	controllertest.Wait(t, w.Client, claim, "its owner", func(c *corev1.PersistentVolumeClaim) bool {
+		return len(c.OwnerReferences) == 1 && c.OwnerReferences[0].UID == disk.UID
+	})
 	w.StaysQuiet(300 * time.Millisecond)
 	w.grow(disk)
 	w.lose(disk)
+	w.find(disk, claim)
 	w.deleteDisk(disk)
-}
-
-// checkToken proves that what lies in the tenant's namespace pulls one image.
-func (w *world) checkToken(disk *v1alpha2.VirtualDisk, repository string) {
-	w.t.Helper()
-	secret, ca := &corev1.Secret{}, &corev1.ConfigMap{}
-	controllertest.Eventually(w.t, func() error {
-		return errors.Join(w.Client.Get(w.t.Context(), childKey(disk), secret), w.Client.Get(w.t.Context(), childKey(disk), ca))
-	})
-	claims, err := w.verifier.Verify(string(secret.Data["secretKey"]))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if len(claims.Access) != 1 || claims.Access[0].Name != repository || strings.Join(claims.Access[0].Actions, ",") != "pull" {
-		w.t.Errorf("access: %+v", claims.Access)
-	}
-	if ca.Data["ca.crt"] != "module CA" {
-		w.t.Errorf("certificates: %v", ca.Data)
-	}
 }
 
 func (w *world) grow(disk *v1alpha2.VirtualDisk) {
 	w.t.Helper()
-	w.update(disk, func(d *v1alpha2.VirtualDisk) { d.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse("5Gi")) })
+	controllertest.Update(w.t, w.Client, disk, func(d *v1alpha2.VirtualDisk) {
+		d.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse("5Gi"))
+	})
 	w.waitStatus(disk, "Resizing", "Ready")
-	claim := &corev1.PersistentVolumeClaim{}
-	if err := w.Client.Get(w.t.Context(), childKey(disk), claim); err != nil {
-		w.t.Fatal(err)
-	}
+	claim := w.waitClaim(disk, nil)
 	if size := claim.Spec.Resources.Requests.Storage().String(); size != "5Gi" || len(claim.OwnerReferences) != 1 || claim.OwnerReferences[0].UID != disk.UID {
 		w.t.Errorf("claim: %s, owners %v", size, claim.OwnerReferences)
 	}
-	w.playBound(claim)
+	w.playBound(disk)
 	if capacity := w.waitStatus(disk, "Ready", "Ready").Status.Capacity; capacity != "5Gi" {
 		w.t.Errorf("capacity: %s", capacity)
 	}
@@ -250,51 +81,170 @@ func (w *world) lose(disk *v1alpha2.VirtualDisk) {
 	w.StaysQuiet(200 * time.Millisecond)
 }
 
+// find restores the claim from a backup.
+func (w *world) find(disk *v1alpha2.VirtualDisk, lost *corev1.PersistentVolumeClaim) {
+	w.t.Helper()
+	w.create(&corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: lost.Namespace, Name: lost.Name},
+		Spec:       corev1.PersistentVolumeClaimSpec{AccessModes: lost.Spec.AccessModes, Resources: lost.Spec.Resources, StorageClassName: &w.class},
+	})
+	w.playBound(disk)
+	w.waitStatus(disk, "Ready", "Ready")
+}
+
+func TestTheSizeOfADownloadIsFoundOut(t *testing.T) {
+	w := newWorld(t)
+	source := &v1alpha2.VirtualDiskDataSource{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"}}
+	disk := w.createDisk("root", source, "")
+	w.playInspector(disk, report.Termination{Failure: &report.Failure{Reason: "SourceNotFound", Message: "404", Permanent: true}})
+	w.waitStatus(disk, "Failed", "ProvisioningFailed")
+	// A correction is looked at as soon as the first look is over.
+	controllertest.Update(t, w.Client, disk, func(d *v1alpha2.VirtualDisk) {
+		d.Spec.DataSource.HTTP.URL = "https://example.org/other.qcow2"
+	})
+	first := &corev1.Pod{}
+	if err := w.Client.Get(t.Context(), w.inspectorKey(disk), first); err != nil {
+		t.Fatal(err)
+	}
+	controllertest.Eventually(t, func() error {
+		pod := &corev1.Pod{}
+		if err := w.Client.Get(t.Context(), w.inspectorKey(disk), pod); err != nil {
+			return err
+		}
+		if pod.DeletionTimestamp != nil {
+			return errors.Join(errors.New("it is being deleted"), w.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)))
+		}
+		if pod.UID == first.UID {
+			return errors.New("it is still the first one")
+		}
+		return nil
+	})
+	w.playInspector(disk, report.Termination{Result: &report.Result{Format: "qcow2", VirtualSizeBytes: 3 << 30}})
+	claim := w.waitClaim(disk, nil)
+	if ref := claim.Spec.DataSourceRef; ref.Kind != "VirtualDisk" || ref.Name != "root" || claim.Spec.Resources.Requests.Storage().String() != "3Gi" {
+		t.Errorf("claim: %+v", claim.Spec)
+	}
+	w.waitGone(w.inspectorKey(disk), &corev1.Pod{}, &corev1.Secret{})
+	w.playFilled(disk)
+	if speed := w.waitStatus(disk, "Ready", "Ready").Status.DownloadSpeed; speed == nil || speed.Avg != "1Mi/s" {
+		t.Errorf("speed: %+v", speed)
+	}
+	w.deleteDisk(disk)
+}
+
+func TestTheUploadIsShown(t *testing.T) {
+	w := newWorld(t)
+	disk := w.createDisk("root", &v1alpha2.VirtualDiskDataSource{Type: "Upload"}, "1Gi")
+	upload := &filling.Upload{InCluster: "http://in/upload/t", External: "https://out/upload/t", ExpiresAt: metav1.NewTime(time.Now().Add(time.Hour))}
+	w.playPopulation(disk, filling.Population{State: "Running", Reason: "Running", Upload: upload})
+	shown := w.waitStatus(disk, "WaitForUserUpload", "WaitForUserUpload").Status
+	if shown.ImageUploadURLs == nil || *shown.ImageUploadURLs != (v1alpha2.UploadURLs{InCluster: "http://in/upload/t", External: "https://out/upload/t"}) {
+		t.Errorf("addresses: %+v", shown.ImageUploadURLs)
+	}
+	w.playFilled(disk)
+	if shown := w.waitStatus(disk, "Ready", "Ready").Status; shown.ImageUploadURLs != nil {
+		t.Errorf("addresses: %+v", shown.ImageUploadURLs)
+	}
+	w.deleteDisk(disk)
+}
+
+func TestAnImageOnAVolumeIsCopied(t *testing.T) {
+	w := newWorld(t)
+	source := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "source"},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{"ReadWriteOnce"}, StorageClassName: &w.class,
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{"storage": resource.MustParse("3Gi")}},
+		},
+	}
+	w.create(source)
+	source.Status.Phase, source.Status.Capacity = corev1.ClaimBound, source.Spec.Resources.Requests
+	if err := w.Client.Status().Update(t.Context(), source); err != nil {
+		t.Fatal(err)
+	}
+	w.createImage("golden", 2<<30, "source")
+	disk := w.createDisk("root", fromImage("golden"), "")
+	volume := &cdiv1.DataVolume{}
+	controllertest.Eventually(t, func() error { return w.Client.Get(t.Context(), childKey(disk), volume) })
+	if from := volume.Spec.Source.PVC; from.Name != "source" || volume.Spec.PVC.Resources.Requests.Storage().String() != "3Gi" {
+		t.Errorf("volume: %+v", volume.Spec)
+	}
+	// CDI makes the claim, named like the DataVolume, which controls it.
+	w.create(&corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: volume.Namespace, Name: volume.Name, Labels: volume.Labels,
+			Annotations:     map[string]string{"cdi.kubevirt.io/cloneType": "csi-clone"},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(volume, cdiv1.SchemeGroupVersion.WithKind("DataVolume"))},
+		},
+		Spec: *volume.Spec.PVC.DeepCopy(),
+	})
+	controllertest.Eventually(t, func() error {
+		if err := w.Client.Get(t.Context(), childKey(disk), volume); err != nil {
+			return err
+		}
+		volume.Status.Phase, volume.Status.Progress = cdiv1.CSICloneInProgress, "N/A"
+		return w.Client.Status().Update(t.Context(), volume)
+	})
+	controllertest.Eventually(t, func() error {
+		ready := meta.FindStatusCondition(w.waitStatus(disk, "Provisioning", "Provisioning").Status.Conditions, "Ready")
+		if !strings.Contains(ready.Message, "cloned by the storage (csi-clone)") {
+			return errors.New(ready.Message)
+		}
+		return nil
+	})
+	w.playBound(disk)
+	volume.Status.Phase, volume.Status.Progress = cdiv1.Succeeded, "100.0%"
+	if err := w.Client.Status().Update(t.Context(), volume); err != nil {
+		t.Fatal(err)
+	}
+	w.waitStatus(disk, "Ready", "Ready")
+	w.waitGone(childKey(disk), &cdiv1.DataVolume{})
+	claim := w.waitClaim(disk, nil)
+	if len(claim.OwnerReferences) != 1 || claim.OwnerReferences[0].UID != disk.UID {
+		t.Errorf("owners: %v", claim.OwnerReferences)
+	}
+	w.StaysQuiet(200 * time.Millisecond)
+	w.deleteDisk(disk)
+}
+
 func TestACorrectedSizeIsEnough(t *testing.T) {
 	w := newWorld(t)
-	w.createImage("debian", 2<<30)
-	disk := w.createDisk("root", "debian", "1Gi")
+	w.createImage("debian", 2<<30, "")
+	disk := w.createDisk("root", fromImage("debian"), "1Gi")
 	failed := w.waitStatus(disk, "Failed", "InsufficientPVCSize")
 	message := meta.FindStatusCondition(failed.Status.Conditions, "Ready").Message
 	if !strings.HasPrefix(message, "spec.persistentVolumeClaim.size: 1Gi is too small: the image unpacks to 2Gi") {
 		t.Errorf("message: %q", message)
 	}
-	w.update(disk, func(d *v1alpha2.VirtualDisk) { d.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse("3Gi")) })
-	volume := w.waitVolume(childKey(disk))
-	if size := volume.Spec.PVC.Resources.Requests.Storage().String(); size != "3Gi" {
+	resize := func(size string) {
+		controllertest.Update(t, w.Client, disk, func(d *v1alpha2.VirtualDisk) { d.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse(size)) })
+	}
+	resize("3Gi")
+	claim := w.waitClaim(disk, nil)
+	if size := claim.Spec.Resources.Requests.Storage().String(); size != "3Gi" {
 		t.Errorf("size: %s", size)
 	}
 	// A change while the fill is under way begins it anew.
-	w.playClaim(volume)
-	w.update(disk, func(d *v1alpha2.VirtualDisk) { d.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse("4Gi")) })
-	controllertest.Eventually(t, func() error {
-		if err := w.playProtection(childKey(disk)); err != nil {
-			return err
-		}
-		again := &cdiv1.DataVolume{}
-		if err := w.Client.Get(t.Context(), childKey(disk), again); err != nil {
-			return err
-		}
-		if again.UID == volume.UID {
-			return errors.New("it is still the old order")
-		}
-		return nil
-	})
-	w.playFilled(childKey(disk))
+	resize("4Gi")
+	w.waitClaim(disk, claim)
+	w.playFilled(disk)
 	if capacity := w.waitStatus(disk, "Ready", "Ready").Status.Capacity; capacity != "4Gi" {
 		t.Errorf("capacity: %s", capacity)
 	}
 	w.deleteDisk(disk)
 }
 
-func TestBlankDiskWaitsForItsMachine(t *testing.T) {
+func TestABlankDiskWaitsForItsMachine(t *testing.T) {
 	w := newWorld(t)
-	disk := w.createDisk("data", "", "1Gi")
-	volume := w.waitVolume(childKey(disk))
-	w.playClaim(volume)
-	w.playVolume(volume, cdiv1.PendingPopulation, "")
+	late := storageClass(w.namespace + "-late")
+	late.Provisioner, late.VolumeBindingMode = "storage.example.org", ptr.To(storagev1.VolumeBindingWaitForFirstConsumer)
+	w.create(late)
+	w.class = late.Name
+	disk := w.createDisk("data", nil, "1Gi")
 	w.waitStatus(disk, "WaitForFirstConsumer", "WaitingForFirstConsumer")
-
+	if claim := w.waitClaim(disk, nil); claim.Spec.DataSourceRef != nil {
+		t.Errorf("source: %+v", claim.Spec.DataSourceRef)
+	}
 	machine := &v1alpha2.VirtualMachine{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
 		Spec: v1alpha2.VirtualMachineSpec{
@@ -303,65 +253,95 @@ func TestBlankDiskWaitsForItsMachine(t *testing.T) {
 			BlockDeviceRefs: []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: "data"}},
 		},
 	}
-	if err := w.Client.Create(t.Context(), machine); err != nil {
-		t.Fatal(err)
-	}
-	machine.Status.Phase = v1alpha2.MachinePending
-	if err := w.Client.Status().Update(t.Context(), machine); err != nil {
-		t.Fatal(err)
-	}
+	w.create(machine)
+	w.showMachine(machine, v1alpha2.MachinePending, false)
 	w.waitMachines(disk, "[{web false}]")
-	machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "data", Size: "1Gi", Attached: true}}
-	if err := w.Client.Status().Update(t.Context(), machine); err != nil {
-		t.Fatal(err)
-	}
+	// The scheduler chooses a node, and the storage makes the volume there.
+	controllertest.Update(t, w.Client, w.waitClaim(disk, nil), func(c *corev1.PersistentVolumeClaim) {
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, "volume.kubernetes.io/selected-node", "node-1")
+	})
+	w.waitStatus(disk, "Provisioning", "Provisioning")
+	w.playBound(disk)
+	w.waitStatus(disk, "Ready", "Ready")
+	w.showMachine(machine, v1alpha2.MachineRunning, true)
 	w.waitMachines(disk, "[{web true}]")
-	if err := w.Client.Delete(t.Context(), machine); err != nil {
-		t.Fatal(err)
+	w.holdsItsDisk(disk, machine)
+}
+
+// holdsItsDisk deletes a disk while a machine has it.
+func (w *world) holdsItsDisk(disk *v1alpha2.VirtualDisk, machine *v1alpha2.VirtualMachine) {
+	w.t.Helper()
+	if err := w.Client.Delete(w.t.Context(), disk); err != nil {
+		w.t.Fatal(err)
 	}
-	w.waitMachines(disk, "[]")
-	w.deleteDisk(disk)
+	controllertest.Wait(w.t, w.Client, disk, "the name of its user", func(d *v1alpha2.VirtualDisk) bool {
+		condition := meta.FindStatusCondition(d.Status.Conditions, "Terminating")
+		return condition != nil && strings.Contains(condition.Message, "in use by machine web")
+	})
+	w.StaysQuiet(200 * time.Millisecond)
+	if claim := w.waitClaim(disk, nil); claim.DeletionTimestamp != nil {
+		w.t.Error("the claim of a disk that is in use is being deleted")
+	}
+	if err := w.Client.Delete(w.t.Context(), machine); err != nil {
+		w.t.Fatal(err)
+	}
+	w.waitGone(childKey(disk), &corev1.PersistentVolumeClaim{})
+	controllertest.WaitGone(w.t, w.Client, disk)
+}
+
+func (w *world) showMachine(machine *v1alpha2.VirtualMachine, phase v1alpha2.MachinePhase, attached bool) {
+	w.t.Helper()
+	machine.Status.Phase = phase
+	machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "data", Size: "1Gi", Attached: attached}}
+	if err := w.Client.Status().Update(w.t.Context(), machine); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) waitMachines(disk *v1alpha2.VirtualDisk, want string) {
 	w.t.Helper()
-	controllertest.Eventually(w.t, func() error {
-		current := &v1alpha2.VirtualDisk{}
-		if err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(disk), current); err != nil {
-			return err
-		}
-		if got := fmt.Sprint(current.Status.AttachedToVirtualMachines); got != want {
-			return errors.New(got)
-		}
-		return nil
+	controllertest.Wait(w.t, w.Client, disk, "machines "+want, func(d *v1alpha2.VirtualDisk) bool {
+		return fmt.Sprint(d.Status.AttachedToVirtualMachines) == want
 	})
 }
 
 func TestStorageClassAppears(t *testing.T) {
 	w := newWorld(t)
 	w.class = w.namespace + "-later"
-	disk := w.createDisk("data", "", "1Gi")
+	disk := w.createDisk("data", nil, "1Gi")
 	w.waitStatus(disk, "Pending", "StorageClassIsNotReady")
 	w.createClass(w.class)
-	w.waitVolume(childKey(disk))
+	w.waitClaim(disk, nil)
+}
+
+func TestPullSecretAppears(t *testing.T) {
+	w := newWorld(t)
+	disk := w.createDisk("root", &v1alpha2.VirtualDiskDataSource{Type: "ContainerImage", ContainerImage: &v1alpha2.ContainerImageSource{
+		Image: "registry.example.org/disks/debian:13", ImagePullSecret: &v1alpha2.ImagePullSecret{Name: "pull"},
+	}}, "1Gi")
+	w.waitStatus(disk, "Pending", "DatasourceIsNotReady")
+	w.create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "pull"}, Type: corev1.SecretTypeDockerConfigJson,
+		Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{}}`)},
+	})
+	w.waitClaim(disk, nil)
+	w.deleteDisk(disk)
 }
 
 func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
 	w := newWorld(t)
-	w.createImage("debian", 1<<30)
-	// A whole life takes: finalizer, Secret, ConfigMap, DataVolume, states, ownership,
-	// three removals, a state, two removals and the finalizer.
-	for n := 1; n <= 14; n++ {
+	w.createImage("debian", 1<<30, "")
+	// A whole life takes: finalizer, claim, states, ownership, a removal, a state and
+	// the finalizer.
+	for n := 1; n <= 9; n++ {
 		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
 			w.t = t
 			w.CrashAt(n)
-			disk := w.createDisk(fmt.Sprintf("root-%d", n), "debian", "2Gi")
-			w.playFilled(childKey(disk))
+			disk := w.createDisk(fmt.Sprintf("root-%d", n), fromImage("debian"), "2Gi")
+			w.playFilled(disk)
 			w.waitStatus(disk, "Ready", "Ready")
-			w.waitGone(childKey(disk), &cdiv1.DataVolume{}, &corev1.Secret{}, &corev1.ConfigMap{})
-			claim := &corev1.PersistentVolumeClaim{}
-			if err := w.Client.Get(t.Context(), childKey(disk), claim); err != nil {
-				t.Fatalf("the volume did not outlive what made it: %v", err)
+			if claim := w.waitClaim(disk, nil); len(claim.OwnerReferences) != 1 {
+				t.Errorf("owners: %v", claim.OwnerReferences)
 			}
 			w.deleteDisk(disk)
 		})

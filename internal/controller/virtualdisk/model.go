@@ -7,89 +7,97 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
-	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
 // Observed is everything that a decision is made from.
 type Observed struct {
 	Disk *v1alpha2.VirtualDisk
 	Now  time.Time
-	// Source is the image that the disk refers to, or nil if it refers to none.
-	Source *SourceImage
+	// Origin is what the data source comes down to, Trouble what is wrong with it; a
+	// blank disk has neither.
+	Origin  origin.Origin
+	Trouble *origin.Trouble
+	// SourceClaim is the claim that is to be copied, or nil.
+	SourceClaim *corev1.PersistentVolumeClaim
 	// Storage is what is known of the storage classes.
-	Storage Storage
+	Storage filling.Storage
 	// Claim is the disk's PersistentVolumeClaim, or nil.
 	Claim *corev1.PersistentVolumeClaim
 	// Filling is the fill that is under way, if any.
-	Filling Filling
+	Filling filling.Filling
 	// Filler makes the objects of a new fill.
-	Filler Filler
+	Filler filling.Filler
+	// Inspector is the importer that only looks at the source, or nil.
+	Inspector *corev1.Pod
 	// Machines are those that name the disk, sorted by name.
 	Machines []v1alpha2.AttachedVirtualMachine
-	// Credential is a fresh one that pulls the source.
-	Credential Credential
+	// Credential is a fresh one for the inspector.
+	Credential importerpod.Credential
+	Settings   importerpod.Settings
 	// Refusal is set when the plan that was made without it could not be carried out.
 	Refusal *shared.Refusal
 }
 
-// SourceImage is what the decision needs to know of an image.
-type SourceImage struct {
-	Kind string
-	Name string
-	// Found is false if there is no such image; then nothing below is set.
-	Found     bool
-	UID       types.UID
-	Ready     bool
-	Phase     v1alpha2.ImagePhase
-	Message   string
-	CDROM     bool
-	Bytes     int64
-	Reference string
-	// Repository is what a token has to open.
-	Repository string
+// ownerOf identifies the disk as the owner of a volume.
+func ownerOf(disk *v1alpha2.VirtualDisk) filling.Owner {
+	return filling.Owner{Kind: v1alpha2.VirtualDiskKind, Namespace: disk.Namespace, Name: disk.Name, UID: disk.UID}
 }
 
-// Storage is what the decision needs to know of the storage classes.
-type Storage struct {
-	// Name is the class that was chosen; empty if none is named and there is no default.
-	Name string
-	// Class is the one of that name, or nil.
-	Class *storagev1.StorageClass
-	// Allowed lists the classes that the module's settings allow; empty allows all.
-	Allowed []string
-	// Profile is CDI's knowledge of the class, or nil.
-	Profile *cdiv1.StorageProfile
-	// Overhead is the share of a file system that is kept free.
-	Overhead float64
-	// ClaimClass is the class of the claim that exists, or nil.
-	ClaimClass *storagev1.StorageClass
+// subjectOf is whom the disk's inspector speaks for.
+func subjectOf(disk *v1alpha2.VirtualDisk) token.Subject {
+	return token.Subject{Kind: v1alpha2.VirtualDiskKind, Namespace: disk.Namespace, Name: disk.Name, UID: string(disk.UID)}
 }
 
-// diskOf identifies the disk.
-func diskOf(disk *v1alpha2.VirtualDisk) Disk {
-	return Disk{Namespace: disk.Namespace, Name: disk.Name, UID: disk.UID}
+// fillHash identifies the order in the user's own words: nothing in it changes unless
+// the user changes the disk.
+func fillHash(disk *v1alpha2.VirtualDisk) string {
+	return filling.HashOf(struct {
+		Source  *v1alpha2.VirtualDiskDataSource
+		Volume  v1alpha2.VirtualDiskPersistentVolumeClaim
+		Mode    string
+		Access  string
+		Binding string
+	}{
+		disk.Spec.DataSource, disk.Spec.PersistentVolumeClaim, disk.Annotations[v1alpha2.AnnotationVolumeMode],
+		disk.Annotations[v1alpha2.AnnotationAccessMode], disk.Annotations[v1alpha2.AnnotationBindingMode],
+	})
 }
 
-// fillSpec is the order in the user's own words.
-func fillSpec(disk *v1alpha2.VirtualDisk) FillSpec {
-	out := FillSpec{
-		VolumeMode:  disk.Annotations[v1alpha2.AnnotationVolumeMode],
-		AccessMode:  disk.Annotations[v1alpha2.AnnotationAccessMode],
-		BindingMode: disk.Annotations[v1alpha2.AnnotationBindingMode],
+// sourceHash identifies what the inspector looks at.
+func sourceHash(disk *v1alpha2.VirtualDisk) string { return filling.HashOf(disk.Spec.DataSource) }
+
+// words are the data source in the form that all kinds share.
+func words(disk *v1alpha2.VirtualDisk) origin.Words {
+	source := disk.Spec.DataSource
+	out := origin.Words{Type: source.Type, HTTP: source.HTTP, Upload: source.Upload}
+	if image := source.ContainerImage; image != nil {
+		out.ContainerImage = &origin.ContainerImage{Image: string(image.Image), CABundle: image.CABundle}
+		if secret := pullSecret(disk); secret != "" {
+			out.ContainerImage.Secret = types.NamespacedName{Namespace: disk.Namespace, Name: secret}
+		}
 	}
-	if name := disk.Spec.PersistentVolumeClaim.StorageClassName; name != nil {
-		out.StorageClassName = *name
-	}
-	if size := disk.Spec.PersistentVolumeClaim.Size; size != nil {
-		out.Size = size.String()
-	}
-	if source := disk.Spec.DataSource; source != nil && source.ObjectRef != nil {
-		out.SourceKind, out.SourceName = source.ObjectRef.Kind, source.ObjectRef.Name
+	if ref := source.ObjectRef; ref != nil {
+		out.Object = &origin.Object{Kind: ref.Kind, Namespace: disk.Namespace, Name: ref.Name}
+		if ref.Kind == v1alpha2.ClusterVirtualImageKind {
+			out.Object.Namespace = ""
+		}
 	}
 	return out
+}
+
+// pullSecret is the name of the Secret that the source is read with, or empty.
+func pullSecret(disk *v1alpha2.VirtualDisk) string {
+	source := disk.Spec.DataSource
+	if source == nil || source.ContainerImage == nil || source.ContainerImage.ImagePullSecret == nil {
+		return ""
+	}
+	return source.ContainerImage.ImagePullSecret.Name
 }

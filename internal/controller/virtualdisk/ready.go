@@ -11,6 +11,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 )
 
 // ready looks after a volume that holds the content.
@@ -21,9 +22,12 @@ func (d *draft) ready() plan {
 	} else {
 		d.out.Apply = append(d.out.Apply, shared.Child{Want: claim})
 	}
+	d.removeInspector()
 	if d.Filling.Exists() {
 		d.showOrder(d.Filling.SourceUID)
+		d.showSpeed(d.Filling.Speed)
 	}
+	d.showUpload(nil)
 	status := &d.out.Status.Status
 	status.Progress = formatPercent(100)
 	status.Target.PersistentVolumeClaimName = d.Claim.Name
@@ -34,12 +38,20 @@ func (d *draft) ready() plan {
 		status.Stats.CreationDuration.TotalProvisioning = d.age()
 	}
 	d.phase(v1alpha2.DiskReady)
-	d.conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, "The disk can be used")
+	d.conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, d.readyMessage())
 	d.conditions.True(v1alpha2.ConditionDatasourceReady, v1alpha2.ReasonDatasourceReady, "The disk is made and needs its source no more")
 	d.conditions.True(v1alpha2.ConditionStorageClassReady, v1alpha2.ReasonStorageClassReady, "The volume is made")
 	d.event(corev1.EventTypeNormal, eventSucceeded, "The disk can be used")
 	d.resize(claim)
 	return d.finish()
+}
+
+// readyMessage tells how a volume was copied, because that explains what it took.
+func (d *draft) readyMessage() string {
+	if method := filling.CloneMethod(d.Claim); method != "" {
+		return "The disk can be used; its volume was copied: " + method
+	}
+	return "The disk can be used"
 }
 
 // resize compares three sizes: what the user wants, what the claim asks for, and
@@ -50,7 +62,7 @@ func (d *draft) resize(claim *corev1.PersistentVolumeClaim) {
 	d.out.Status.Status.Capacity = have.String()
 	wanted := asked
 	if size := d.Disk.Spec.PersistentVolumeClaim.Size; size != nil {
-		wanted = *quantity(roundUp(size.Value()))
+		wanted = *filling.Bytes(filling.RoundUp(size.Value()))
 	}
 	switch {
 	case wanted.Cmp(asked) < 0:
@@ -62,7 +74,7 @@ func (d *draft) resize(claim *corev1.PersistentVolumeClaim) {
 	case wanted.Cmp(asked) > 0 && d.Refusal != nil:
 		// A quota may be changed without any event that reaches us.
 		d.out.RequeueAfter = retryRefused
-		d.resizeRefused("spec.persistentVolumeClaim.size: the volume cannot be enlarged: " + d.Refusal.Message)
+		d.resizeRefused("spec.persistentVolumeClaim.size: the volume cannot be enlarged: " + filling.ExplainQuota(d.Refusal.Message))
 	case wanted.Cmp(asked) > 0:
 		claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: wanted}
 		d.out.Apply = []shared.Child{{Want: claim}}
@@ -106,7 +118,7 @@ func (d *draft) isExpandable() bool {
 // lost cannot be mended: the content is gone, and making the volume anew would hide it.
 func (d *draft) lost() plan {
 	message := fmt.Sprintf("PersistentVolumeClaim %s/%s with the content of the disk is gone; restore it from a backup under that name, "+
-		"or delete the disk", d.Disk.Namespace, diskOf(d.Disk).ClaimName())
+		"or delete the disk", d.Disk.Namespace, ownerOf(d.Disk).ClaimName())
 	if d.Claim != nil {
 		message = fmt.Sprintf("PersistentVolumeClaim %s/%s has lost its volume %s; restore the volume, or delete the disk",
 			d.Claim.Namespace, d.Claim.Name, d.Claim.Spec.VolumeName)
@@ -124,6 +136,13 @@ func (d *draft) terminating() plan {
 		return plan{}
 	}
 	d.phase(v1alpha2.DiskTerminating)
+	d.showMachines()
+	if users := d.mountedBy(); users != "" && d.Claim != nil {
+		// A claim that is being deleted would outlive this run of the guest and no other.
+		d.conditions.True(v1alpha2.ConditionTerminating, v1alpha2.ReasonCleanupPending,
+			fmt.Sprintf("The disk is in use by %s and is deleted when that is stopped or has the disk no more", users))
+		return d.finish()
+	}
 	d.removeVolume()
 	var message string
 	switch {
@@ -131,9 +150,8 @@ func (d *draft) terminating() plan {
 		message = "Waiting for the fill of the volume to stop"
 	case d.Claim != nil:
 		message = fmt.Sprintf("Waiting for PersistentVolumeClaim %s/%s to be deleted", d.Claim.Namespace, d.Claim.Name)
-		if users := d.mountedBy(); users != "" {
-			message += "; it is in use by " + users + ", which has to be stopped"
-		}
+	case d.Inspector != nil:
+		message = "Waiting for the look at the data source to end"
 	default:
 		d.out.Finalizer = shared.FinalizerRemove
 		d.out.Status = nil
@@ -146,6 +164,7 @@ func (d *draft) terminating() plan {
 // removeVolume deletes the volume and whatever fills it.
 func (d *draft) removeVolume() {
 	d.removeFilling()
+	d.removeInspector()
 	if d.Claim != nil && d.Claim.DeletionTimestamp == nil {
 		d.out.Delete = append(d.out.Delete, shared.Reference(d.Claim, &corev1.PersistentVolumeClaim{}))
 	}

@@ -7,20 +7,20 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
-	"github.com/deckhouse/virtualization/internal/dvcr"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -29,15 +29,22 @@ type Issuer interface {
 	Issue(subject string, access []token.Access, ttl time.Duration) (string, error)
 }
 
+// Dependencies are what a reconcile needs besides the API server.
+type Dependencies struct {
+	// Filler makes and fills volumes.
+	Filler filling.Filler
+	Issuer Issuer
+	Clock  clock.PassiveClock
+	// Settings are for the importer that looks at a source.
+	Settings importerpod.Settings
+	// Classes come from the module's settings.
+	Classes filling.Classes
+}
+
 // Reconciler makes disks.
 type Reconciler struct {
 	shared.Executor
-	Filler Filler
-	Issuer Issuer
-	Clock  clock.PassiveClock
-	// DefaultStorageClass and AllowedStorageClasses come from the module's settings.
-	DefaultStorageClass   string
-	AllowedStorageClasses []string
+	Dependencies
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -64,12 +71,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 func (r *Reconciler) observe(ctx context.Context, disk *v1alpha2.VirtualDisk) (Observed, error) {
-	o := Observed{Disk: disk, Now: r.Clock.Now(), Filler: r.Filler}
+	o := Observed{Disk: disk, Now: r.Clock.Now(), Filler: r.Filler, Settings: r.Settings}
 	var err error
-	if o.Filling, err = r.Filler.Observe(ctx, r.Client, diskOf(disk)); err != nil {
+	if o.Filling, err = r.Filler.Observe(ctx, r.Client, ownerOf(disk)); err != nil {
 		return o, err
 	}
-	if o.Claim, err = r.observeClaim(ctx, disk); err != nil {
+	if err := r.observeChildren(ctx, &o); err != nil {
 		return o, err
 	}
 	if o.Machines, err = r.observeMachines(ctx, disk); err != nil {
@@ -78,26 +85,28 @@ func (r *Reconciler) observe(ctx context.Context, disk *v1alpha2.VirtualDisk) (O
 	if disk.DeletionTimestamp != nil {
 		return o, nil
 	}
-	if o.Source, err = r.observeSource(ctx, disk); err != nil {
+	if err := r.observeSource(ctx, &o); err != nil {
 		return o, err
 	}
-	if o.Storage, err = r.observeStorage(ctx, disk, o.Claim); err != nil {
-		return o, err
-	}
-	isReady := meta.IsStatusConditionTrue(disk.Status.Conditions, v1alpha2.ConditionReady)
-	if o.Source != nil && o.Source.Ready && !isReady {
-		o.Credential, err = r.credential(disk, o.Source, o.Now)
-	}
+	o.Storage, err = filling.ObserveStorage(ctx, r.Client, disk.Spec.PersistentVolumeClaim.StorageClassName, r.Classes, o.Claim)
 	return o, err
 }
 
-func (r *Reconciler) observeClaim(ctx context.Context, disk *v1alpha2.VirtualDisk) (*corev1.PersistentVolumeClaim, error) {
-	key := client.ObjectKey{Namespace: disk.Namespace, Name: diskOf(disk).ClaimName()}
-	claim := &corev1.PersistentVolumeClaim{}
-	if found, err := shared.Get(ctx, r.Client, key, claim); err != nil || !found {
-		return nil, err
+// observeChildren reads the disk's claim and the importer that looks at its source.
+func (r *Reconciler) observeChildren(ctx context.Context, o *Observed) error {
+	claim, inspector := &corev1.PersistentVolumeClaim{}, &corev1.Pod{}
+	found, err := shared.Get(ctx, r.Client, client.ObjectKey{Namespace: o.Disk.Namespace, Name: ownerOf(o.Disk).ClaimName()}, claim)
+	if err != nil {
+		return err
 	}
-	return claim.DeepCopy(), nil
+	if found {
+		o.Claim = claim.DeepCopy()
+	}
+	found, err = shared.Get(ctx, r.Client, client.ObjectKey{Namespace: r.Settings.Namespace, Name: inspectorName(o.Disk.UID)}, inspector)
+	if found {
+		o.Inspector = inspector
+	}
+	return err
 }
 
 func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.VirtualDisk) ([]v1alpha2.AttachedVirtualMachine, error) {
@@ -129,56 +138,37 @@ func hasAttached(machine *v1alpha2.VirtualMachine, name string) bool {
 	})
 }
 
-func (r *Reconciler) observeSource(ctx context.Context, disk *v1alpha2.VirtualDisk) (*SourceImage, error) {
-	source := disk.Spec.DataSource
-	if source == nil || source.ObjectRef == nil {
-		return nil, nil
+// observeSource finds out what the data source comes down to. A disk that is finished
+// needs it no more.
+func (r *Reconciler) observeSource(ctx context.Context, o *Observed) error {
+	disk := o.Disk
+	if disk.Spec.DataSource == nil || meta.IsStatusConditionTrue(disk.Status.Conditions, v1alpha2.ConditionReady) {
+		return nil
 	}
-	out := &SourceImage{Kind: source.ObjectRef.Kind, Name: source.ObjectRef.Name}
-	switch out.Kind {
-	case v1alpha2.VirtualImageKind:
-		image := &v1alpha2.VirtualImage{}
-		found, err := shared.Get(ctx, r.Client, client.ObjectKey{Namespace: disk.Namespace, Name: out.Name}, image)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			out.read(image, image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL)
-		}
-	case v1alpha2.ClusterVirtualImageKind:
-		image := &v1alpha2.ClusterVirtualImage{}
-		found, err := shared.Get(ctx, r.Client, client.ObjectKey{Name: out.Name}, image)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			out.read(image, image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL)
-		}
-	}
-	return out, nil
-}
-
-// read takes over what the image says of itself. An image without a size or a
-// reference is not ready, whatever its condition says: there is no telling how
-// large the volume has to be, or what to fill it with.
-func (s *SourceImage) read(image client.Object, status v1alpha2.ImageStatus, phase v1alpha2.ImagePhase, reference string) {
-	s.Found, s.UID, s.Phase = true, image.GetUID(), phase
-	s.CDROM, s.Reference = status.CDROM, reference
-	s.Repository = dvcr.Repository(s.Kind, image.GetNamespace(), image.GetName())
-	bytes, err := strconv.ParseInt(status.Size.UnpackedBytes, 10, 64)
-	s.Bytes = bytes
-	if ready := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionReady); ready != nil {
-		s.Message = ready.Message
-		s.Ready = ready.Status == metav1.ConditionTrue && err == nil && reference != "" && image.GetDeletionTimestamp() == nil
-	}
-}
-
-// credential makes a token that pulls the source and does nothing else.
-func (r *Reconciler) credential(disk *v1alpha2.VirtualDisk, source *SourceImage, now time.Time) (Credential, error) {
-	subject := token.Subject{Kind: v1alpha2.VirtualDiskKind, Namespace: disk.Namespace, Name: disk.Name, UID: string(disk.UID)}
-	signed, err := r.Issuer.Issue(subject.String(), []token.Access{token.Repository(source.Repository, token.ActionPull)}, CredentialTTL)
+	want := words(disk)
+	facts, err := origin.Observe(ctx, r.Client, nil, want)
 	if err != nil {
-		return Credential{}, fmt.Errorf("issuing the token that pulls the source: %w", err)
+		return err
 	}
-	return Credential{Token: signed, ExpiresAt: now.Add(CredentialTTL)}, nil
+	o.Origin, o.Trouble = origin.Resolve(want, facts, origin.Object{Kind: v1alpha2.VirtualDiskKind, Namespace: disk.Namespace, Name: disk.Name})
+	if referent := o.Origin.Referent; referent != nil && referent.Claim != nil {
+		claim := &corev1.PersistentVolumeClaim{}
+		found, err := shared.Get(ctx, r.Client, client.ObjectKey{Namespace: disk.Namespace, Name: referent.Claim.Name}, claim)
+		if err != nil {
+			return err
+		}
+		if found {
+			o.SourceClaim = claim
+		}
+	}
+	if o.Inspector != nil || o.Claim != nil {
+		return nil
+	}
+	// The inspector's token opens nothing: it only says whose reports come in.
+	signed, err := r.Issuer.Issue(subjectOf(disk).String(), nil, inspectorTTL)
+	if err != nil {
+		return fmt.Errorf("issuing the importer's token: %w", err)
+	}
+	o.Credential = importerpod.Credential{Token: signed, ExpiresAt: o.Now.Add(inspectorTTL)}
+	return nil
 }

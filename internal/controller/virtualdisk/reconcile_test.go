@@ -30,6 +30,8 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -49,11 +51,14 @@ func newReconciler(t *testing.T, funcs interceptor.Funcs, objects ...client.Obje
 		WithIndex(&v1alpha2.VirtualMachine{}, indexMachineDisks, diskNamesOf).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexSource, sourceOf).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexPending, isPending).
-		WithIndex(&v1alpha2.VirtualDisk{}, indexClaim, claimOf).Build()
+		WithIndex(&v1alpha2.VirtualDisk{}, indexClaim, claimOf).
+		WithIndex(&v1alpha2.VirtualDisk{}, indexSecret, secretOf).Build()
 	return &Reconciler{
 		Executor: shared.Executor{Client: c, Recorder: record.NewFakeRecorder(10)},
-		Filler:   DataVolumes{CABundle: []byte("module CA")}, Issuer: issuer{},
-		Clock: clocktesting.NewFakePassiveClock(now),
+		Dependencies: Dependencies{
+			Filler: filling.Volumes{}, Issuer: issuer{}, Clock: clocktesting.NewFakePassiveClock(now),
+			Settings: importerpod.Settings{Namespace: "d8v-module"},
+		},
 	}
 }
 
@@ -91,17 +96,17 @@ func TestObserve(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "config"},
 		Status:     cdiv1.CDIConfigStatus{FilesystemOverhead: &cdiv1.FilesystemOverhead{Global: "0.1"}},
 	}
-	for kind, repository := range map[string]string{"VirtualImage": "vi/team/debian", "ClusterVirtualImage": "cvi/debian"} {
+	for _, kind := range []string{"VirtualImage", "ClusterVirtualImage"} {
 		t.Run(kind, func(t *testing.T) {
 			r := newReconciler(t, interceptor.Funcs{}, class, machine, other, profile, config, imageOf(kind))
 			o, err := r.observe(t.Context(), diskFrom(kind))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !o.Source.Ready || o.Source.Bytes != 2<<30 || o.Source.UID != "image-uid" || o.Source.Repository != repository {
-				t.Errorf("source: %+v", o.Source)
+			if referent := o.Origin.Referent; o.Trouble != nil || !referent.Ready || referent.Bytes != 2<<30 || referent.UID != "image-uid" {
+				t.Errorf("source: %+v, %+v", o.Origin.Referent, o.Trouble)
 			}
-			if want := "VirtualDisk/team/root/" + testUID + " opens [{repository " + repository + " [pull]}] for 24h0m0s"; o.Credential.Token != want {
+			if want := "VirtualDisk/team/root/" + testUID + " opens [] for 1h0m0s"; o.Credential.Token != want {
 				t.Errorf("token: %q", o.Credential.Token)
 			}
 			if fmt.Sprint(o.Machines) != "[{web true}]" {
@@ -117,23 +122,30 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+func TestObserveAnImageOnAVolume(t *testing.T) {
+	image := imageOf("VirtualImage").(*v1alpha2.VirtualImage)
+	image.Status.Target = v1alpha2.VirtualImageTarget{PersistentVolumeClaimName: "d8v-vi-image-uid"}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "d8v-vi-image-uid"}}
+	r := newReconciler(t, interceptor.Funcs{}, image, claim)
+	o, err := r.observe(t.Context(), diskFrom("VirtualImage"))
+	if err != nil || o.SourceClaim == nil || o.Origin.Referent.Claim == nil || o.Trouble != nil {
+		t.Errorf("source %+v, claim %v, %v", o.Origin.Referent, o.SourceClaim, err)
+	}
+}
+
 func TestObserveWithoutAnything(t *testing.T) {
 	r := newReconciler(t, interceptor.Funcs{})
 	o, err := r.observe(t.Context(), diskFrom("VirtualImage"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Source.Found || o.Source.Ready || o.Credential.Token != "" || o.Storage.Name != "" || o.Storage.Overhead != 0.06 {
-		t.Errorf("source %+v, credential %+v, storage %+v", o.Source, o.Credential, o.Storage)
+	if o.Trouble == nil || o.Trouble.Reason != "ImageNotFound" || o.Storage.Name != "" || o.Storage.Overhead != 0.06 {
+		t.Errorf("trouble %+v, storage %+v", o.Trouble, o.Storage)
 	}
 	blankDisk := diskFrom("VirtualImage")
 	blankDisk.Spec.DataSource = nil
-	if o, err := r.observe(t.Context(), blankDisk); err != nil || o.Source != nil {
-		t.Errorf("source %+v, %v", o.Source, err)
-	}
-	unknown := diskFrom("VirtualMachine")
-	if o, err := r.observe(t.Context(), unknown); err != nil || o.Source.Found {
-		t.Errorf("source %+v, %v", o.Source, err)
+	if o, err := r.observe(t.Context(), blankDisk); err != nil || o.Trouble != nil || o.Origin.Referent != nil {
+		t.Errorf("origin %+v, %v", o.Origin, err)
 	}
 }
 
@@ -151,31 +163,11 @@ func TestObserveAFinishedDisk(t *testing.T) {
 	}
 }
 
-func TestAnImageWithoutASizeIsNotReady(t *testing.T) {
-	whole := imageOf("VirtualImage").(*v1alpha2.VirtualImage)
-	for name, change := range map[string]func(*v1alpha2.VirtualImage){
-		"no size":      func(i *v1alpha2.VirtualImage) { i.Status.Size.UnpackedBytes = "" },
-		"no reference": func(i *v1alpha2.VirtualImage) { i.Status.Target.RegistryURL = "" },
-		"no condition": func(i *v1alpha2.VirtualImage) { i.Status.Conditions = nil },
-		"being deleted": func(i *v1alpha2.VirtualImage) {
-			i.DeletionTimestamp = &metav1.Time{Time: now}
-		},
-	} {
-		image := whole.DeepCopy()
-		change(image)
-		source := &SourceImage{Kind: "VirtualImage", Name: "debian"}
-		source.read(image, image.Status.ImageStatus, image.Status.Phase, image.Status.Target.RegistryURL)
-		if source.Ready || !source.Found {
-			t.Errorf("%s: %+v", name, source)
-		}
-	}
-}
-
 func TestObserveTellsWhatCannotBeRead(t *testing.T) {
 	class := storageClass("fast")
 	class.Annotations["storageclass.kubernetes.io/is-default-class"] = "true"
 	for _, broken := range []client.Object{
-		&cdiv1.DataVolume{}, &corev1.PersistentVolumeClaim{}, &v1alpha2.VirtualImage{}, &cdiv1.StorageProfile{}, &cdiv1.CDIConfig{},
+		&cdiv1.DataVolume{}, &corev1.PersistentVolumeClaim{}, &corev1.Pod{}, &v1alpha2.VirtualImage{}, &cdiv1.StorageProfile{}, &cdiv1.CDIConfig{},
 	} {
 		name := fmt.Sprintf("%T", broken)
 		t.Run(name, func(t *testing.T) {
@@ -219,7 +211,7 @@ func TestObserveTellsWhatCannotBeRead(t *testing.T) {
 	}
 	r := newReconciler(t, interceptor.Funcs{}, imageOf("VirtualImage"))
 	r.Issuer = issuer{err: errors.New("no key")}
-	if _, err := r.observe(t.Context(), diskFrom("VirtualImage")); err == nil || err.Error() != "issuing the token that pulls the source: no key" {
+	if _, err := r.observe(t.Context(), diskFrom("VirtualImage")); err == nil || err.Error() != "issuing the importer's token: no key" {
 		t.Errorf("error: %v", err)
 	}
 }
@@ -232,7 +224,7 @@ func TestARefusalIsTold(t *testing.T) {
 	disk.Spec.PersistentVolumeClaim.Size = ptr.To(resource.MustParse("1Gi"))
 	r := newReconciler(t, interceptor.Funcs{
 		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
-			return apierrors.NewForbidden(schema.GroupResource{Resource: "datavolumes"}, o.GetName(), errors.New("exceeded quota: small"))
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "persistentvolumeclaims"}, o.GetName(), errors.New("exceeded quota: small, requested: requests.storage=1Gi, used: requests.storage=5Gi, limited: requests.storage=5Gi"))
 		},
 	}, class, disk)
 	result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(disk)})
@@ -244,7 +236,7 @@ func TestARefusalIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkCondition(t, stored.Status.Conditions, "Ready", "False/QuotaExceeded")
-	if !strings.Contains(meta.FindStatusCondition(stored.Status.Conditions, "Ready").Message, "exceeded quota: small") || stored.Finalizers[0] != finalizer {
+	if !strings.Contains(meta.FindStatusCondition(stored.Status.Conditions, "Ready").Message, "1Gi are missing of requests.storage") || stored.Finalizers[0] != finalizer {
 		t.Errorf("disk: %+v", stored)
 	}
 }
@@ -256,7 +248,9 @@ func TestEventsFindTheirDisks(t *testing.T) {
 	growing.Name, growing.UID, growing.Namespace = "growing", "uid-3", "other"
 	growing.Status.Phase = "Ready"
 	growing.Status.Conditions = []metav1.Condition{{Type: "Resizing", Status: "False", Reason: "NotAvailable"}}
-	r := newReconciler(t, interceptor.Funcs{}, fromImage, fromCluster, growing)
+	pulled := observe(container).Disk
+	pulled.Name, pulled.UID = "pulled", "uid-4"
+	r := newReconciler(t, interceptor.Funcs{}, fromImage, fromCluster, growing, pulled)
 	m := &mapper{reader: r.Client}
 	machine := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
 	machine.Spec.BlockDeviceRefs = []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: "root"}, {Kind: "VirtualImage", Name: "x"}}
@@ -269,8 +263,9 @@ func TestEventsFindTheirDisks(t *testing.T) {
 		{"image", m.image(t.Context(), imageOf("VirtualImage")), "team/root"},
 		{"cluster image", m.image(t.Context(), imageOf("ClusterVirtualImage")), "team/cluster"},
 		{"machine", m.machine(t.Context(), machine), "team/root team/plugged"},
-		{"storage", m.storage(t.Context(), storageClass("fast")), "other/growing team/root"},
+		{"storage", m.storage(t.Context(), storageClass("fast")), "other/growing team/pulled team/root"},
 		{"claim", m.claim(t.Context(), observe(claim("1Gi", "1Gi")).Claim), "team/root"},
+		{"secret", m.secret(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "pull"}}), "team/pulled"},
 		{"claim of somebody else", m.claim(t.Context(), &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "data"}}), ""},
 	} {
 		var got []string
@@ -292,7 +287,7 @@ func TestEventsFindTheirDisks(t *testing.T) {
 }
 
 func TestIndexesIgnoreOtherKinds(t *testing.T) {
-	for name, index := range map[string]client.IndexerFunc{"machines": diskNamesOf, "source": sourceOf, "pending": isPending} {
+	for name, index := range map[string]client.IndexerFunc{"machines": diskNamesOf, "source": sourceOf, "pending": isPending, "secret": secretOf} {
 		if got := index(&corev1.Pod{}); got != nil {
 			t.Errorf("%s: %v", name, got)
 		}

@@ -90,7 +90,7 @@ func (Clone) Observe(ctx context.Context, reader client.Reader, owner Owner) (Fi
 		return Filling{}, err
 	}
 	out := readDataVolume(owner, volume)
-	out.Method = describeMethod(claim.Annotations)
+	out.Method = CloneMethod(claim)
 	return out, nil
 }
 
@@ -152,14 +152,15 @@ func pendingMessage(volume *cdiv1.DataVolume, running cdiv1.DataVolumeCondition)
 
 // methods say what CDI's words for the ways to copy mean.
 var methods = map[string]string{
-	"csi-clone": "the storage clones the volume (csi-clone)",
-	"snapshot":  "the storage makes the volume from a snapshot (snapshot)",
-	"copy":      "pods copy the bytes over the network (copy)",
+	"csi-clone": "cloned by the storage (csi-clone)",
+	"snapshot":  "made from a snapshot by the storage (snapshot)",
+	"copy":      "bytes copied over the network by pods (copy)",
 }
 
-// describeMethod says how the volume is copied, and why not in a faster way.
-func describeMethod(annotations map[string]string) string {
-	method := annotations[annotationCloneType]
+// CloneMethod says how the claim was or is being copied, and why not in a faster way;
+// it is empty for a claim that is no copy.
+func CloneMethod(claim *corev1.PersistentVolumeClaim) string {
+	method := claim.Annotations[annotationCloneType]
 	if method == "" {
 		return ""
 	}
@@ -167,7 +168,7 @@ func describeMethod(annotations map[string]string) string {
 	if !known {
 		text = method
 	}
-	if fallback := annotations[annotationCloneFallback]; fallback != "" {
+	if fallback := claim.Annotations[annotationCloneFallback]; fallback != "" {
 		return fmt.Sprintf("%s, because: %s", text, strings.TrimRight(fallback, ". "))
 	}
 	return text

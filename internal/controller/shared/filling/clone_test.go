@@ -105,7 +105,7 @@ func TestCloneObserves(t *testing.T) {
 	if !got.Exists() || got.Hash != "order-1" || got.SourceUID != "image-uid" || len(got.Objects) != 1 || got.Objects[0].GetUID() != "volume-uid" {
 		t.Errorf("filling: %+v", got)
 	}
-	const method = "pods copy the bytes over the network (copy), because: The volume modes of source and target are incompatible"
+	const method = "bytes copied over the network by pods (copy), because: The volume modes of source and target are incompatible"
 	if got.Method != method {
 		t.Errorf("method: %q", got.Method)
 	}
@@ -129,16 +129,17 @@ func TestCloneObserves(t *testing.T) {
 	}
 }
 
-func TestDescribeMethod(t *testing.T) {
+func TestCloneMethod(t *testing.T) {
 	for _, tc := range []struct{ method, fallback, want string }{
 		{"", "", ""},
-		{"csi-clone", "", "the storage clones the volume (csi-clone)"},
-		{"snapshot", "", "the storage makes the volume from a snapshot (snapshot)"},
+		{"csi-clone", "", "cloned by the storage (csi-clone)"},
+		{"snapshot", "", "made from a snapshot by the storage (snapshot)"},
 		{"beam", "", "beam"},
-		{"copy", "No snapshot class", "pods copy the bytes over the network (copy), because: No snapshot class"},
+		{"copy", "No snapshot class", "bytes copied over the network by pods (copy), because: No snapshot class"},
 	} {
-		annotations := map[string]string{"cdi.kubevirt.io/cloneType": tc.method, "cdi.kubevirt.io/cloneFallbackReason": tc.fallback}
-		if got := describeMethod(annotations); got != tc.want {
+		claim := &corev1.PersistentVolumeClaim{}
+		claim.Annotations = map[string]string{"cdi.kubevirt.io/cloneType": tc.method, "cdi.kubevirt.io/cloneFallbackReason": tc.fallback}
+		if got := CloneMethod(claim); got != tc.want {
 			t.Errorf("%s: got %q", tc.method, got)
 		}
 	}
