@@ -49,7 +49,6 @@ func (d *draft) irreparable() string {
 // vanished waits for somebody to act.
 func (d *draft) vanished(message string) Decision {
 	d.notReady(v1alpha2.ReasonImageLost, message)
-	d.event(corev1.EventTypeWarning, eventLost, "The image has vanished from the module's registry. "+message)
 	d.removeHelpers()
 	return d.finish()
 }
