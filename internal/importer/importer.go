@@ -26,8 +26,9 @@ const (
 	// DefaultMaxSize bounds what a compressed or unsized stream may grow to.
 	DefaultMaxSize = 2 << 40
 	// DefaultChunkSize is how much is sent to the registry at once, and so the
-	// most that is sent again after whatever breaks.
-	DefaultChunkSize = 64 << 20
+	// most that is sent again after whatever breaks. The source is asked again for
+	// that and for what was read ahead: 64 MiB at most.
+	DefaultChunkSize = 32 << 20
 	// readAhead is how far the source is read beyond the chunk under way.
 	readAhead = 32 << 20
 )
