@@ -10,13 +10,21 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
+
+// unpackedImages are those that were read already.
+var unpackedImages sync.Map
 
 // golden reads an image of testdata.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
+	if content, found := unpackedImages.Load(name); found {
+		return slices.Clone(content.([]byte))
+	}
 	packed, err := os.Open(filepath.Join("testdata", name+".gz"))
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +38,8 @@ func golden(t testing.TB, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return content
+	unpackedImages.Store(name, content)
+	return slices.Clone(content)
 }
 
 // inspectAt inspects a file of which everything can be read.
@@ -139,6 +148,17 @@ func TestInspectTellsAFixedVHDByItsEnd(t *testing.T) {
 	}
 	_, err := InspectTail(content, content, 512)
 	wantError(t, Info{}, err, Corrupt, "truncated")
+}
+
+// Less of the beginning than there could be is no reason to guess.
+func TestInspectRefusesWhatItSeesTooLittleOf(t *testing.T) {
+	for _, tc := range goldenImages {
+		if tc.name == "fixed.vpc" || tc.name == "fixed-exact.vpc" {
+			continue
+		}
+		info, err := Inspect(golden(t, tc.name)[:80], 1<<30)
+		wantError(t, info, err, Refused, "first 80 bytes")
+	}
 }
 
 func TestInspectAtKeepsTheReadersError(t *testing.T) {

@@ -11,6 +11,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -157,7 +158,11 @@ func inspect(v *view) (Info, error) {
 	// never pass as a raw disk or an ISO image with something in front.
 	for _, format := range formats {
 		if format.is(v.head) {
-			return format.inspect(v)
+			info, err := format.inspect(v)
+			if errors.Is(err, errUnseen) {
+				err = refused("the first %d bytes of the image are too few to tell what it is: %s", len(v.head), convertRemedy)
+			}
+			return info, err
 		}
 	}
 	if err := refuseForeign(v.head); err != nil {

@@ -87,7 +87,7 @@ func inspectVHDX(v *view) (Info, error) {
 	x := &vhdx{view: v, items: map[string][]byte{}}
 	for _, check := range []func() error{x.checkLog, x.readRegions, x.readMetadata, x.checkGeometry, x.checkBAT} {
 		err := check()
-		if errors.Is(err, errUnseen) {
+		if errors.Is(err, errUnseen) && x.metadata.length > 0 {
 			return Info{}, refused("the VHDX image keeps its metadata at byte %d, too far behind the beginning: %s", x.metadata.offset, convertRemedy)
 		}
 		if err != nil {
