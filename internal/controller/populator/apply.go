@@ -37,6 +37,9 @@ func (r *Reconciler) plan(o Observed) shared.Plan[*corev1.PersistentVolumeClaim]
 			return r.annotate(ctx, o.Claim, annotationSelectedNode, "")
 		})
 	}
+	if decided.GiveVolumeUp {
+		act("giving the unfinished volume up", func(ctx context.Context) error { return r.giveUp(ctx, o.Volume) })
+	}
 	if decided.Handover {
 		act("handing the volume over", func(ctx context.Context) error { return r.handOver(ctx, o.Volume, o.Claim) })
 	}
@@ -85,6 +88,17 @@ func (r *Reconciler) handOver(ctx context.Context, seen *corev1.PersistentVolume
 	}
 	patch := client.MergeFromWithOptions(seen, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, volume, patch, client.FieldOwner(shared.FieldManager)); err != nil {
+		return fmt.Errorf("patching volume %s: %w", volume.Name, err)
+	}
+	return nil
+}
+
+// giveUp has the storage delete a volume as soon as its claim is gone.
+func (r *Reconciler) giveUp(ctx context.Context, seen *corev1.PersistentVolume) error {
+	volume := seen.DeepCopy()
+	volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
+	patch := client.MergeFromWithOptions(seen, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, volume, patch, client.FieldOwner(shared.FieldManager)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("patching volume %s: %w", volume.Name, err)
 	}
 	return nil

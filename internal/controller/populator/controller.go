@@ -6,6 +6,7 @@ package populator
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -67,7 +68,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		// they are for.
 		Watches(&corev1.PersistentVolumeClaim{}, importerpod.EnqueueOwner(filling.ClaimKind)).
 		Watches(&corev1.Pod{}, importerpod.EnqueueOwner(filling.ClaimKind)).
-		Watches(&corev1.PersistentVolume{}, handler.EnqueueRequestsFromMapFunc(volumeClaim)).
+		Watches(&corev1.PersistentVolume{}, handler.EnqueueRequestsFromMapFunc(mapper.volume)).
 		Watches(&v1alpha2.VirtualDisk{}, bySource).
 		Watches(&v1alpha2.VirtualImage{}, bySource).
 		Watches(&v1alpha2.ClusterVirtualImage{}, bySource).
@@ -145,18 +146,29 @@ func claimUIDOf(object client.Object) []string {
 	return []string{string(volume.Spec.ClaimRef.UID)}
 }
 
-// volumeClaim brings the claim that a filled volume was handed over to.
-func volumeClaim(_ context.Context, object client.Object) []reconcile.Request {
-	volume, ok := object.(*corev1.PersistentVolume)
-	if !ok || volume.Spec.ClaimRef == nil || volume.Annotations[annotationPopulated] == "" {
-		return nil
-	}
-	ref := volume.Spec.ClaimRef
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}}}
-}
-
 // mapper finds the claims that an event is about.
 type mapper struct{ reader client.Reader }
+
+// volume brings the claim that a volume was handed over to, or is being filled for.
+func (m *mapper) volume(ctx context.Context, object client.Object) []reconcile.Request {
+	volume, ok := object.(*corev1.PersistentVolume)
+	if !ok || volume.Spec.ClaimRef == nil {
+		return nil
+	}
+	key := client.ObjectKey{Namespace: volume.Spec.ClaimRef.Namespace, Name: volume.Spec.ClaimRef.Name}
+	if volume.Annotations[annotationPopulated] != "" {
+		return []reconcile.Request{{NamespacedName: key}}
+	}
+	prime := &corev1.PersistentVolumeClaim{}
+	if !strings.HasPrefix(key.Name, primePrefix) || m.reader.Get(ctx, key, prime) != nil {
+		return nil
+	}
+	subject, known := importerpod.Owner(prime)
+	if !known {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: subject.Namespace, Name: subject.Name}}}
+}
 
 func (m *mapper) source(ctx context.Context, object client.Object) []reconcile.Request {
 	var kind string

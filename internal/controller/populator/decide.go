@@ -43,6 +43,8 @@ type decision struct {
 	Population *filling.Population
 	// Handover moves the volume from the prime to the claim.
 	Handover bool
+	// GiveVolumeUp lets the storage delete the volume together with the prime.
+	GiveVolumeUp bool
 	// GiveNodeBack lets the scheduler choose another node for the claim.
 	GiveNodeBack bool
 	// Unstage removes what the importer may have left in DVCR.

@@ -207,6 +207,19 @@ func TestDecideWithAnImporter(t *testing.T) {
 			told: "Failed RegistryFull again 12:00", writes: "delete Pod d8v-importer-claim-uid", event: "Warning PopulationFailed",
 		},
 		{
+			name: "storage is full", observed: observe(prime("pv-1"), pod(failure("VolumeFull", true))),
+			told: "Failed VolumeFull again 12:04", event: "Warning PopulationFailed", requeue: 4 * time.Minute,
+		},
+		{
+			name: "upload was wrong", observed: observe(upload, prime("pv-1"), pod(failure("ChecksumMismatch", true))),
+			told: "Failed ChecksumMismatch again 11:59", event: "Warning PopulationFailed",
+			writes: "delete Secret d8v-importer-claim-uid, delete Ingress d8v-upload-claim-uid, delete Service d8v-upload-claim-uid, delete Pod d8v-importer-claim-uid",
+		},
+		{
+			name: "upload was too large", observed: observe(upload, prime("pv-1"), pod(failure("VolumeTooSmall", true))),
+			told: "Failed VolumeTooSmall permanent", event: "Warning PopulationFailed",
+		},
+		{
 			name: "was lost", told: "Failed ImporterLost again 11:59", message: "the importer was lost: Evicted: no room", writes: "delete Pod d8v-importer-claim-uid", event: "Warning PopulationFailed",
 			observed: observe(prime("pv-1"), pod(terminated(137, report.Termination{})), func(o *Observed) {
 				o.Pod.Status.Phase, o.Pod.Status.Reason, o.Pod.Status.Message = "Failed", "Evicted", "no room"
@@ -286,6 +299,11 @@ func TestDecideTheEnd(t *testing.T) {
 		{
 			name: "before the handover", observed: observe(deleted, held, prime("pv-1"), pod(done), volume("prime-uid")),
 			writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid",
+		},
+		{
+			name: "before the handover, on a storage that keeps volumes", acts: "give volume up",
+			observed: observe(deleted, held, prime("pv-1"), volume("prime-uid"), func(o *Observed) { o.Volume.Spec.PersistentVolumeReclaimPolicy = "Retain" }),
+			writes:   "delete Secret d8v-importer-claim-uid",
 		},
 		{
 			name: "after the handover", observed: observe(deleted, held, prime("pv-1"), volume("claim-uid"), marked),

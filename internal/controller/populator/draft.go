@@ -181,6 +181,13 @@ func (d *draft) removeImporter() {
 	}
 }
 
+// removePrime gives up what was written so far. A storage class may want volumes to
+// outlive their claims; that is not meant for one that was never complete.
 func (d *draft) removePrime() {
+	if d.Volume != nil && d.Volume.Spec.ClaimRef != nil && d.Volume.Spec.ClaimRef.UID == d.Prime.UID &&
+		d.Volume.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRetain {
+		d.out.GiveVolumeUp = true
+		return
+	}
 	d.out.Delete = append(d.out.Delete, shared.Reference(d.Prime, &corev1.PersistentVolumeClaim{}))
 }

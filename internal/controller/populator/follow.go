@@ -30,6 +30,8 @@ const (
 const (
 	retrySource   = 5 * time.Minute
 	retryRegistry = time.Minute
+	retryVolume   = time.Minute
+	retryUpload   = 30 * time.Second
 	retryLost     = 30 * time.Second
 )
 
@@ -42,6 +44,8 @@ var retries = map[report.Reason]time.Duration{
 	report.SourceTLS:           retrySource,
 	report.RegistryFull:        retryRegistry,
 	report.RegistryUnavailable: retryRegistry,
+	report.VolumeFull:          retrySource,
+	report.VolumeFailed:        retryVolume,
 	report.Internal:            retrySource,
 }
 
@@ -123,7 +127,12 @@ func (d *draft) gaveUp(state importerpod.State) decision {
 		pause, again = retryRegistry, true
 	}
 	d.next.Field = failure.Field
-	if !again {
+	switch {
+	case d.Source.Upload != nil && failure.Reason != report.VolumeTooSmall:
+		// Another file may be better; it gets another address, so that nobody goes on
+		// with the first one by mistake.
+		return d.another(state, retryUpload, string(failure.Reason), failure.Message)
+	case !again:
 		d.next.Permanent = true
 		return d.tell(filling.PopulationFailed, string(failure.Reason), failure.Message)
 	}
@@ -144,9 +153,13 @@ func (d *draft) another(state importerpod.State, pause time.Duration, reason, me
 	}
 	at := metav1.NewTime(ended.Add(pause).UTC().Truncate(time.Second))
 	d.next.RetryAt = &at
-	if left := at.Sub(d.Now); left > 0 {
+	switch left := at.Sub(d.Now); {
+	case left > 0:
 		d.out.RequeueAfter = left
-	} else {
+	case d.Source.Upload != nil && state.Stage == importerpod.StageFailed:
+		d.removeImporter()
+	default:
+		// The Secret stays: it knows how far the importer has come.
 		d.out.Delete = append(d.out.Delete, shared.Reference(d.Pod, &corev1.Pod{}))
 	}
 	return d.tell(filling.PopulationFailed, reason, message)

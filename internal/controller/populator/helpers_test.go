@@ -213,7 +213,7 @@ func actsOf(d decision) string {
 		name string
 		done bool
 	}{
-		{"give node back", d.GiveNodeBack}, {"hand over", d.Handover}, {"checkpoint", len(d.Checkpoint) > 0},
+		{"give volume up", d.GiveVolumeUp}, {"give node back", d.GiveNodeBack}, {"hand over", d.Handover}, {"checkpoint", len(d.Checkpoint) > 0},
 		{"unstage", d.Unstage}, {"forget", d.Forget},
 	} {
 		if act.done {

@@ -50,8 +50,8 @@ type world struct {
 	registry  *controllertest.Registry
 	verifier  *token.Verifier
 	reports   *reportserver.Server
-	// volumes counts those that the storage has made.
-	volumes int
+	// policy is what the storage does with a volume whose claim is gone.
+	policy corev1.PersistentVolumeReclaimPolicy
 }
 
 func testScheme(t *testing.T) *runtime.Scheme {
@@ -67,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	apiserver.Install(t, cdi.Resources()...)
 	issuer, verifier := dvcrtest.Keys(t)
-	w := &world{t: t, verifier: verifier, registry: &controllertest.Registry{}, reports: reportserver.New(verifier, clock.RealClock{})}
+	w := &world{t: t, verifier: verifier, policy: corev1.PersistentVolumeReclaimDelete, registry: &controllertest.Registry{}, reports: reportserver.New(verifier, clock.RealClock{})}
 	direct := apiserver.Client(t)
 	w.namespace, w.module = apiserver.Namespace(t, direct), apiserver.Namespace(t, direct)
 	w.Cluster = controllertest.Start(t, testScheme(t), func(mgr ctrl.Manager) error {
@@ -168,12 +168,11 @@ func (w *world) playProvisioned(key client.ObjectKey) *corev1.PersistentVolume {
 	}
 	volume.Spec = corev1.PersistentVolumeSpec{
 		AccessModes: claim.Spec.AccessModes, VolumeMode: claim.Spec.VolumeMode, Capacity: claim.Spec.Resources.Requests,
-		StorageClassName: *claim.Spec.StorageClassName, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimDelete,
+		StorageClassName: *claim.Spec.StorageClassName, PersistentVolumeReclaimPolicy: w.policy,
 		PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "storage.example.org", VolumeHandle: string(claim.UID)}},
 		ClaimRef:               &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID},
 	}
 	w.create(volume)
-	w.volumes++
 	w.playBound(claim, volume)
 	return volume
 }
@@ -259,7 +258,8 @@ func (w *world) playGarbage() error {
 	}
 	for i := range volumes.Items {
 		volume := &volumes.Items[i]
-		if volume.Spec.StorageClassName != w.class || live[string(volume.Spec.ClaimRef.UID)] {
+		if volume.Spec.StorageClassName != w.class || live[string(volume.Spec.ClaimRef.UID)] ||
+			volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimDelete {
 			continue
 		}
 		volume.Finalizers = nil
@@ -555,6 +555,25 @@ func TestDeletionAtAnyMomentLeavesNothing(t *testing.T) {
 		w.deleteClaim(claim)
 		w.waitVolumes(0)
 	}
+}
+
+// A storage that keeps volumes keeps finished ones only.
+func TestAnUnfinishedVolumeIsNotKept(t *testing.T) {
+	w := newWorld(t)
+	w.policy = corev1.PersistentVolumeReclaimRetain
+	w.createImage("debian")
+	claim := w.createClaim("data", "VirtualImage", "debian")
+	w.playProvisioned(w.primeKey(claim))
+	w.deleteClaim(claim)
+	w.waitVolumes(0)
+
+	claim = w.createClaim("data", "VirtualImage", "debian")
+	volume := w.playProvisioned(w.primeKey(claim))
+	w.playImporter(claim, finished(), false)
+	w.playHandover(claim, volume)
+	w.waitTold(claim, "Done", "Done")
+	w.deleteClaim(claim)
+	w.waitVolumes(1)
 }
 
 func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {

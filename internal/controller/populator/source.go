@@ -84,13 +84,27 @@ func (r resolver) fromImage(ctx context.Context, claim *corev1.PersistentVolumeC
 		return pending(v1alpha2.ReasonImageNotFound, "there is no VirtualImage %s; make it", name), nil
 	}
 	if claim.Name == filling.ImageClaimPrefix+string(image.UID) {
-		return r.fromSpec(ctx, imageWords(image))
+		return r.fromOwnImage(ctx, image)
 	}
 	if volume := image.Status.Target.PersistentVolumeClaimName; volume != "" {
 		return refused(fmt.Sprintf("VirtualImage %s is kept on a volume: clone that, with spec.dataSource of kind "+
 			"PersistentVolumeClaim and name %s, or make a VirtualDisk from the image", name, volume)), nil
 	}
 	return fromRegistry(image, image.Status.ImageStatus, image.Status.Target.RegistryURL), nil
+}
+
+// fromOwnImage fills the claim that the image itself is to be kept on. How large an
+// upload is must be known before there is a claim, so it lies in DVCR by then.
+func (r resolver) fromOwnImage(ctx context.Context, image *v1alpha2.VirtualImage) (Source, error) {
+	if image.Spec.DataSource.Type != v1alpha2.DataSourceUpload {
+		return r.fromSpec(ctx, imageWords(image))
+	}
+	reference := image.Status.Target.RegistryURL
+	bytes, err := strconv.ParseInt(image.Status.Size.UnpackedBytes, 10, 64)
+	if reference == "" || err != nil {
+		return pending(v1alpha2.ReasonWaitForUserUpload, "waiting for the upload of VirtualImage %s", image.Name), nil
+	}
+	return registrySource(image, v1alpha2.VirtualImageKind, reference, bytes), nil
 }
 
 func (r resolver) fromClusterImage(ctx context.Context, name string) (Source, error) {
@@ -121,10 +135,13 @@ func fromRegistry(image client.Object, status v1alpha2.ImageStatus, reference st
 		}
 		return pending(reason, "%s", message)
 	}
+	return registrySource(image, kind, reference, bytes)
+}
+
+func registrySource(image client.Object, kind, reference string, bytes int64) Source {
+	dvcrSource := &importerpod.DVCR{Reference: reference}
 	return Source{
-		Source:     importerpod.Source{DVCR: &importerpod.DVCR{Reference: reference}},
-		Hash:       filling.HashOf(&importerpod.DVCR{Reference: reference}),
-		Bytes:      bytes,
+		Source: importerpod.Source{DVCR: dvcrSource}, Hash: filling.HashOf(dvcrSource), Bytes: bytes,
 		Repository: dvcr.Repository(kind, image.GetNamespace(), image.GetName()),
 	}
 }
