@@ -135,7 +135,7 @@ func (b builder) certificate(namespace, name string) (*tls.Certificate, error) {
 	}
 	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", name, err)
+		return nil, fmt.Errorf("the Secret %s: %w", name, err)
 	}
 	return &pair, nil
 }
@@ -149,14 +149,18 @@ func (b builder) target(namespace string, backend *networkingv1.IngressServiceBa
 		return nil, fmt.Errorf("there is no Service %s", backend.Name)
 	}
 	if net.ParseIP(service.Spec.ClusterIP) == nil {
-		return nil, fmt.Errorf("Service %s has no address", backend.Name)
+		return nil, fmt.Errorf("the Service %s has no address", backend.Name)
 	}
 	for _, port := range service.Spec.Ports {
 		if port.Port == backend.Port.Number || port.Name != "" && port.Name == backend.Port.Name {
 			return &url.URL{Scheme: "http", Host: net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(port.Port)))}, nil
 		}
 	}
-	return nil, fmt.Errorf("Service %s has no port %d %s", backend.Name, backend.Port.Number, backend.Port.Name)
+	wanted := backend.Port.Name
+	if wanted == "" {
+		wanted = strconv.Itoa(int(backend.Port.Number))
+	}
+	return nil, fmt.Errorf("the Service %s has no port %s", backend.Name, wanted)
 }
 
 // Target says where a request goes; nil for nowhere.

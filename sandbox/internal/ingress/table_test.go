@@ -151,11 +151,11 @@ func TestProblems(t *testing.T) {
 	})
 	want := []string{
 		"ns/a: there is no Service none",
-		"ns/b: Service headless has no address",
-		"ns/c: Service a has no port 81 ",
+		"ns/b: the Service headless has no address",
+		"ns/c: the Service a has no port 81",
 		"ns/d: only Services are known as backends",
 		"ns/e: there is no Secret none of type kubernetes.io/tls",
-		"ns/f: Secret broken: tls: failed to find any PEM data in key input",
+		"ns/f: the Secret broken: tls: failed to find any PEM data in key input",
 	}
 	if !slices.Equal(table.Problems, want) {
 		t.Errorf("problems:\n%q\nwant:\n%q", table.Problems, want)
