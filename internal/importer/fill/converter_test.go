@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -80,7 +81,8 @@ func standIn(mode string, arguments []string) error {
 	case "crash":
 		panic("as if it were broken")
 	case "spin":
-		for {
+		for began := time.Now(); time.Since(began) < time.Hour; {
+			_ = began
 		}
 	case "complain":
 		return fmt.Errorf("could not open %s for %s:\n\x1b[31m\xffbad\x00 grain\n%s", options.File.Server.Path, arguments[len(arguments)-1], strings.Repeat("x", 1000))
@@ -261,7 +263,7 @@ func TestConversionFailures(t *testing.T) {
 			if isPermanent(err) != tc.permanent {
 				t.Errorf("permanent: %t", isPermanent(err))
 			}
-			if len(err.Error()) > 500 || strings.ContainsAny(err.Error(), "\x00\x1b\n\xff") || strings.Contains(err.Error(), os.TempDir()) {
+			if len(err.Error()) > 500 || strings.ContainsAny(err.Error(), "\x00\x1b\n") || !utf8.ValidString(err.Error()) || strings.Contains(err.Error(), os.TempDir()) {
 				t.Errorf("shown as it came: %q", err)
 			}
 		})
@@ -323,7 +325,7 @@ func TestConversionComparesChecksums(t *testing.T) {
 func TestConversionOfTwoDifferentFiles(t *testing.T) {
 	file := vdiFile(60)
 	other := bytes.Clone(file)
-	other[50<<20] ^= 1
+	other[len(other)-100] ^= 1
 	from := rangedServer(file)
 	from.atRandom = func(p []byte, offset int64) (int, error) { return bytes.NewReader(other).ReadAt(p, offset) }
 	_, err := Fill(context.Background(), Options{Source: from, Target: t.TempDir(), Size: 80 << 20, Checksums: []image.Checksum{sha256Of(file)}, Converter: convertWith(t, "backwards")})

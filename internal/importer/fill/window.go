@@ -19,6 +19,9 @@ const (
 	blockCount = 40
 	// readAhead is how many blocks the sequential stream runs ahead of the reader.
 	readAhead = 16
+	// longJump is how many blocks in a row the reader requests at random before
+	// the stream comes after it.
+	longJump = 4
 )
 
 // window lets a program read a file at random that is being read in order.
@@ -47,6 +50,10 @@ type window struct {
 	clock int64
 	// next is the stream's next block, wanted the last one it may go to.
 	next, wanted int64
+	// jumped counts the requests that followed each other closely, the latest of
+	// which was for the block latest.
+	jumped int
+	latest int64
 	// drain lets the stream run to its end: nobody reads the window any more.
 	drain bool
 	// running is true while the stream gives blocks.
@@ -142,10 +149,24 @@ func (w *window) follow(index int64) {
 	}
 }
 
+// chase lets a stream that has to read everything anyway catch up with a reader
+// that has moved far ahead for good. Who only looks at a footer comes back.
+func (w *window) chase(index int64) {
+	if distance := index - w.latest; distance > readAhead || distance < -readAhead {
+		w.jumped = 0
+	}
+	w.latest = index
+	if w.jumped++; w.whole && w.jumped > longJump && index+readAhead > w.wanted {
+		w.wanted = index + readAhead
+		w.changed.Broadcast()
+	}
+}
+
 // request reads a block at random. The lock is given away meanwhile.
 func (w *window) request(index int64) error {
 	b := &windowBlock{content: w.memory(index)}
 	w.blocks[index] = b
+	w.chase(index)
 	w.mu.Unlock()
 	n, err := w.ranged.ReadAt(b.content, index*blockSize)
 	sum := sha256.Sum256(b.content)
@@ -284,7 +305,9 @@ func (w *window) arrive(index int64, content []byte) error {
 	defer w.mu.Unlock()
 	w.next = index + 1
 	defer w.changed.Broadcast()
-	if w.blocks[index] == nil && !w.drain && w.makeRoom() {
+	// A stream that is behind has nothing that the reader waits for.
+	useful := !w.drain && index+2*readAhead >= w.wanted
+	if w.blocks[index] == nil && useful && w.makeRoom() {
 		b := &windowBlock{content: w.memory(index), ready: true}
 		copy(b.content, content)
 		w.clock++

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/deckhouse/virtualization/internal/importer/source"
 	"github.com/deckhouse/virtualization/internal/importer/volume"
@@ -99,6 +100,29 @@ func TestWindowReadsAtRandom(t *testing.T) {
 	})
 	if err != nil || at.reads == 0 {
 		t.Errorf("%v, %d requests", err, at.reads)
+	}
+}
+
+// A reader that leaves a gap is followed: the rest does not come twice.
+func TestWindowChasesItsReader(t *testing.T) {
+	content := rawDisk(130 << 20)
+	for _, tc := range []struct {
+		whole       bool
+		least, most int
+	}{{true, 1, 60}, {false, 90, 90}} {
+		at := &counted{ReaderAt: bytes.NewReader(content)}
+		err := through(content, at, tc.whole, func(w *window) {
+			w.start()
+			wantPart(t, w, content, 0, 10)
+			wantPart(t, w, content, len(content)-10, 10) // As if it were a footer.
+			for offset := 40 << 20; offset < len(content)-1<<20; offset += 1 << 20 {
+				wantPart(t, w, content, offset, 1<<20)
+				time.Sleep(time.Millisecond) // The stream is faster than its reader.
+			}
+		})
+		if err != nil || at.reads < tc.least || at.reads > tc.most {
+			t.Errorf("whole %t: %v, %d requests", tc.whole, err, at.reads)
+		}
 	}
 }
 
