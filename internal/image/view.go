@@ -81,9 +81,12 @@ func readFull(r io.ReaderAt, p []byte, offset int64) error {
 	return err
 }
 
-// walk calls visit for every entry of a table, if the table can be seen. Entries
-// have a size that divides a chunk; visit returns an error to stop.
+// walk calls visit for every entry of a table, as far as the table can be seen.
+// Entries have a size that divides a chunk; visit returns an error to stop.
 func (v *view) walk(what string, offset, count, entry uint64, visit func(n uint64, entry []byte) error) error {
+	if err := v.check(what, offset, count*entry); err != nil {
+		return err
+	}
 	for n := uint64(0); n < count; {
 		length := min((count-n)*entry, walkChunk)
 		chunk, err := v.bytes(what, offset+n*entry, length)
