@@ -1,7 +1,8 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command importer moves images into the module's registry.
+// Command importer moves disk images between their sources, the module's registry
+// and volumes.
 package main
 
 import (
@@ -43,22 +44,24 @@ func exitCode(err error) int {
 func newCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:           "importer",
-		Short:         "Move disk images into the module's registry",
+		Short:         "Move disk images between their sources, the module's registry and volumes",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	command.AddCommand(newImportCommand())
+	command.AddCommand(
+		newVerb(importer.VerbImport, "Import one image and leave the verdict in the termination message"),
+		newVerb(importer.VerbUpload, "Receive one image and leave the verdict in the termination message"),
+		newVerb(importer.VerbInspect, "Tell what an image is in the termination message"),
+	)
 	return command
 }
 
-func newImportCommand() *cobra.Command {
-	var (
-		config importer.Config
-		log    logging.Options
-	)
+func newVerb(verb, short string) *cobra.Command {
+	config := importer.Config{Verb: verb}
+	var log logging.Options
 	command := &cobra.Command{
-		Use:   "import",
-		Short: "Import one image and leave the verdict in the termination message",
+		Use:   verb,
+		Short: short,
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			logger, err := log.Logger(os.Stderr)

@@ -57,7 +57,7 @@ func TestImportCommand(t *testing.T) {
 }
 
 func TestBadCommandLines(t *testing.T) {
-	for _, args := range [][]string{{"upload"}, {"import", "file"}, {"import", "--log-level=loud"}, {"import", "--nonsense"}} {
+	for _, args := range [][]string{{"export"}, {"import", "file"}, {"upload", "--source-url=http://mirror.example"}, {"inspect", "--destination=x"}, {"import", "--log-level=loud"}, {"import", "--nonsense"}} {
 		command := newCommand()
 		command.SetArgs(args)
 		if err := command.ExecuteContext(context.Background()); err == nil {

@@ -268,6 +268,17 @@ func (p *Pusher) Publish(ctx context.Context, image v1.Image) (string, error) {
 	return digest.String(), nil
 }
 
+// Remove deletes the image, which Publish gave the digest. The token has to
+// allow it.
+func (p *Pusher) Remove(ctx context.Context, digest string) error {
+	err := remote.Delete(p.reference.Context().Digest(digest),
+		remote.WithContext(ctx), remote.WithAuth(p.token), remote.WithTransport(p.base))
+	if err != nil && !hasStatus(err, http.StatusNotFound) {
+		return registryError("remove the image", err)
+	}
+	return nil
+}
+
 // registryError marks the errors that have a reason of their own and drops the
 // request's URL, whose query holds the signed state of the upload.
 func registryError(doing string, err error) error {

@@ -42,6 +42,8 @@ type pass struct {
 	window *stream.Window
 	layer  hash.Hash
 	sums   []hash.Hash
+	// head is the image's beginning; a pass that goes on has not seen it.
+	head []byte
 }
 
 // execute either publishes the image or, if its size was unknown, measures it and
@@ -150,25 +152,41 @@ func (p *pass) openContent(ctx context.Context) (io.Reader, error) {
 // measure looks at the head of an image, counts its rest and compares its
 // checksums at once, so that a wrong file is not read twice.
 func (p *pass) measure(content io.Reader) error {
-	head := make([]byte, image.HeadSize)
-	n, err := stream.Fill(content, head)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return p.contentError(err)
-	}
-	if _, err := image.Inspect(head[:n], source.UnknownSize); err != nil {
+	head, _, err := p.inspectHead(content)
+	if err != nil {
 		return err
 	}
 	// The total is not known, so only the speed can be seen.
 	p.Status.Begin(report.PhaseTransferring, p.stream.Received, 0, 0)
-	size, err := io.CopyBuffer(onlyWriter{io.Discard}, content, make([]byte, copyBuffer))
+	size, err := p.count(content)
 	if err != nil {
-		return p.contentError(err)
+		return err
 	}
 	if err := p.verify(); err != nil {
 		return err
 	}
-	p.size = int64(n) + size
+	p.size = int64(len(head)) + size
 	return nil
+}
+
+// inspectHead reads the head and looks at it.
+func (p *pass) inspectHead(content io.Reader) ([]byte, image.Info, error) {
+	head := make([]byte, image.HeadSize)
+	n, err := stream.Fill(content, head)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, image.Info{}, p.contentError(err)
+	}
+	info, err := image.Inspect(head[:n], p.size)
+	return head[:n], info, err
+}
+
+// count reads to the end.
+func (p *pass) count(content io.Reader) (int64, error) {
+	size, err := io.CopyBuffer(onlyWriter{io.Discard}, content, make([]byte, copyBuffer))
+	if err != nil {
+		return 0, p.contentError(err)
+	}
+	return size, nil
 }
 
 // onlyWriter hides io.Discard's own way of reading, which takes small steps.
@@ -185,21 +203,17 @@ func (p *pass) look(content io.Reader) (image.Info, error) {
 	// The layer's hash must have seen what is in front of the disk; what the file
 	// is called follows from its format, which is in the head.
 	held := &heldReader{Reader: content}
-	head := make([]byte, image.HeadSize)
-	n, err := stream.Fill(held, head)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return image.Info{}, p.contentError(err)
-	}
-	info, err := image.Inspect(head[:n], p.size)
+	head, info, err := p.inspectHead(held)
 	if err != nil {
 		return info, err
 	}
+	p.head = head
 	before, err := p.disk(info, "").Head()
 	if err != nil {
 		return info, err
 	}
 	p.layer.Write(before)
-	p.window, err = stream.NewWindow(stream.Exactly(io.MultiReader(bytes.NewReader(head[:n]), held), p.size), options)
+	p.window, err = stream.NewWindow(stream.Exactly(io.MultiReader(bytes.NewReader(head), held), p.size), options)
 	return info, err
 }
 

@@ -46,9 +46,15 @@ func (r *Reporter) Start(ctx context.Context, transferred func() int64, total in
 	return r.Follow(ctx, status)
 }
 
+// sampled is what a Reporter can follow.
+type sampled interface {
+	// sample returns the progress without speeds, and how many bytes were moved.
+	sample() (report.Progress, int64)
+}
+
 // Follow posts the status until the returned function is called.
-func (r *Reporter) Follow(ctx context.Context, status *Status) (stop func()) {
-	if r == nil || r.URL == "" || status == nil {
+func (r *Reporter) Follow(ctx context.Context, status sampled) (stop func()) {
+	if r == nil || r.URL == "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -63,7 +69,7 @@ func (r *Reporter) Follow(ctx context.Context, status *Status) (stop func()) {
 	}
 }
 
-func (r *Reporter) loop(ctx context.Context, status *Status) {
+func (r *Reporter) loop(ctx context.Context, status sampled) {
 	ticker := r.Clock.NewTicker(reportInterval)
 	defer ticker.Stop()
 	meter := newMeter(r.Clock.Now())

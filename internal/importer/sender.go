@@ -57,7 +57,10 @@ func (s *sender) send(ctx context.Context) (v1.Hash, error) {
 	s.sent.Store(from)
 	p.Status.Begin(report.PhaseTransferring, s.sent.Load, from, p.size)
 	for at := from; at < p.size; at += p.ChunkSize {
-		end := min(at+p.ChunkSize, p.size)
+		end := at + p.ChunkSize
+		if end > p.size-image.TailSize {
+			end = p.size // The last chunk holds all of the image's tail.
+		}
 		if err := s.sendChunk(ctx, end); err != nil {
 			return v1.Hash{}, err
 		}
@@ -227,10 +230,40 @@ func (s *sender) verify() (v1.Hash, error) {
 	if err := p.verify(); err != nil {
 		return v1.Hash{}, err
 	}
+	if err := s.judge(); err != nil {
+		return v1.Hash{}, err
+	}
 	p.layer.Write(s.tail)
 	digest := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(p.layer.Sum(nil))}
 	p.save(s.describe(digest.String()))
 	return digest, nil
+}
+
+// judge inspects the image again with its end, where a fixed VHD tells that it is
+// not the raw disk that it looks like.
+func (s *sender) judge() error {
+	p := s.pass
+	tail := make([]byte, min(image.TailSize, p.size))
+	if _, err := io.ReadFull(p.window.Reader(p.size-int64(len(tail)), p.size), tail); err != nil {
+		return err
+	}
+	head := p.head
+	if head == nil {
+		if s.info.Format != image.FormatRaw {
+			return nil
+		}
+		// An earlier pass has accepted the head as raw, as it would a blank one.
+		head = make([]byte, min(image.HeadSize, p.size))
+	}
+	info, err := image.InspectTail(head, tail, p.size)
+	switch {
+	case err == nil:
+		s.info = info
+	case p.head != nil:
+		return err
+	}
+	s.disk.Format, s.disk.VirtualSize = string(s.info.Format), s.info.VirtualSize
+	return nil
 }
 
 // commit makes the layer a blob. A registry that went away meanwhile may have
