@@ -24,6 +24,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 )
 
 // ControllerName is the name of the controller in logs, metrics and events.
@@ -58,9 +59,14 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if err := setupIndexes(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	users, err := usage.New(mgr, ControllerName)
+	if err != nil {
+		return err
+	}
 	reconciler := &Reconciler{
 		Executor:     shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
 		Dependencies: options.Dependencies,
+		users:        users,
 	}
 	mapper := &mapper{reader: mgr.GetClient()}
 	blueprint := ctrl.NewControllerManagedBy(mgr).
@@ -72,11 +78,11 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(mapper.secret)).
 		Watches(&v1alpha2.VirtualImage{}, handler.EnqueueRequestsFromMapFunc(mapper.image)).
 		Watches(&v1alpha2.ClusterVirtualImage{}, handler.EnqueueRequestsFromMapFunc(mapper.image)).
-		Watches(&v1alpha2.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(mapper.machine)).
 		Watches(&storagev1.StorageClass{}, handler.EnqueueRequestsFromMapFunc(mapper.storage)).
 		Watches(&cdiv1.StorageProfile{}, handler.EnqueueRequestsFromMapFunc(mapper.storage)).
 		Watches(&cdiv1.CDIConfig{}, handler.EnqueueRequestsFromMapFunc(mapper.storage)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
+	usage.Watch(blueprint, v1alpha2.VirtualDiskKind)
 	for _, kind := range options.Filler.Kinds() {
 		blueprint.Owns(kind)
 	}
@@ -188,14 +194,6 @@ func (m *mapper) image(ctx context.Context, image client.Object) []reconcile.Req
 		options = append(options, client.InNamespace(namespace))
 	}
 	return m.list(ctx, append(options, client.MatchingFields{indexSource: kind + "/" + image.GetName()})...)
-}
-
-func (m *mapper) machine(_ context.Context, machine client.Object) []reconcile.Request {
-	var out []reconcile.Request
-	for _, name := range diskNamesOf(machine) {
-		out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: machine.GetNamespace(), Name: name}})
-	}
-	return out
 }
 
 func (m *mapper) secret(ctx context.Context, secret client.Object) []reconcile.Request {

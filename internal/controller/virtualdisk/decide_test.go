@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -18,6 +19,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 )
 
 const (
@@ -548,6 +550,22 @@ func TestDecideShowsMachines(t *testing.T) {
 	if len(status.AttachedToVirtualMachines) != 0 {
 		t.Errorf("machines: %v", status.AttachedToVirtualMachines)
 	}
+}
+
+func TestDecideHoldsADiskThatIsCopied(t *testing.T) {
+	o := observe(claim("2Gi", "2Gi", owned), func(o *Observed) {
+		o.Machines = []v1alpha2.AttachedVirtualMachine{{Name: "api"}}
+		o.Copies = []usage.User{{Kind: "ClusterVirtualImage", Name: "golden"}, {Kind: "VirtualImage", Namespace: "team", Name: "golden"}}
+	})
+	status := decide(o).Status.Status
+	checkCondition(t, status.Conditions, "InUse", "True/UsedForImageCreation")
+	const want = "ClusterVirtualImage golden, VirtualImage team/golden is being made from the disk; machines with it start after that"
+	if got := meta.FindStatusCondition(status.Conditions, "InUse").Message; got != want {
+		t.Errorf("message: %s", got)
+	}
+	// A machine that was faster has it.
+	o.Machines[0].Mounted = true
+	checkCondition(t, decide(o).Status.Status.Conditions, "InUse", "True/AttachedToVirtualMachine")
 }
 
 func TestDecideStatusOfAFinishedDisk(t *testing.T) {

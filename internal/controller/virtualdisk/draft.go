@@ -5,6 +5,7 @@ package virtualdisk
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 )
 
 // draft is a plan in the making.
@@ -119,19 +121,26 @@ func (d *draft) showUpload(upload *filling.Upload) {
 	status.UploadCommand = "curl -T FILE " + cmp.Or(upload.External, upload.InCluster)
 }
 
-// showMachines tells which machines name the disk.
+// showMachines tells who uses the disk. One that is being copied into an image is
+// held: a machine that wrote to it meanwhile would spoil the image.
 func (d *draft) showMachines() {
 	d.out.Status.Status.AttachedToVirtualMachines = slices.Clone(d.Machines)
-	if len(d.Machines) == 0 {
-		d.conditions.False(v1alpha2.ConditionInUse, v1alpha2.ReasonNotInUse, "No machine names the disk")
-		return
-	}
-	if users := d.mountedBy(); users != "" {
+	users := d.mountedBy()
+	switch {
+	case users != "":
 		d.conditions.True(v1alpha2.ConditionInUse, v1alpha2.ReasonAttachedToVirtualMachine, "In use by "+users)
-		return
+	case len(d.Copies) > 0:
+		d.conditions.True(v1alpha2.ConditionInUse, v1alpha2.ReasonUsedForImageCreation,
+			fmt.Sprintf("%s is being made from the disk; machines with it start after that", usage.Names(d.Copies, namedCopies)))
+	case len(d.Machines) == 0:
+		d.conditions.False(v1alpha2.ConditionInUse, v1alpha2.ReasonNotInUse, "No machine names the disk")
+	default:
+		d.conditions.False(v1alpha2.ConditionInUse, v1alpha2.ReasonNotInUse, "No machine that names the disk has it attached")
 	}
-	d.conditions.False(v1alpha2.ConditionInUse, v1alpha2.ReasonNotInUse, "No machine that names the disk has it attached")
 }
+
+// namedCopies is how many images that are being made from the disk are named.
+const namedCopies = 3
 
 // mountedBy names the machines that hold the disk now.
 func (d *draft) mountedBy() string {

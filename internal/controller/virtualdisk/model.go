@@ -14,6 +14,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -39,6 +40,8 @@ type Observed struct {
 	Inspector *corev1.Pod
 	// Machines are those that name the disk, sorted by name.
 	Machines []v1alpha2.AttachedVirtualMachine
+	// Copies are the images that are being made from the disk, sorted.
+	Copies []usage.User
 	// Credential is a fresh one for the inspector.
 	Credential importerpod.Credential
 	Settings   importerpod.Settings

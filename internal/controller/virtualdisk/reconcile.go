@@ -21,6 +21,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -45,6 +46,8 @@ type Dependencies struct {
 type Reconciler struct {
 	shared.Executor
 	Dependencies
+
+	users *usage.Finder
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -82,6 +85,9 @@ func (r *Reconciler) observe(ctx context.Context, disk *v1alpha2.VirtualDisk) (O
 	if o.Machines, err = r.observeMachines(ctx, disk); err != nil {
 		return o, err
 	}
+	if o.Copies, err = r.observeCopies(ctx, disk); err != nil {
+		return o, err
+	}
 	if disk.DeletionTimestamp != nil {
 		return o, nil
 	}
@@ -107,6 +113,14 @@ func (r *Reconciler) observeChildren(ctx context.Context, o *Observed) error {
 		o.Inspector = inspector
 	}
 	return err
+}
+
+// observeCopies finds the images that are being made from the disk.
+func (r *Reconciler) observeCopies(ctx context.Context, disk *v1alpha2.VirtualDisk) ([]usage.User, error) {
+	users, err := r.users.Users(ctx, v1alpha2.VirtualDiskKind, disk.Namespace, disk.Name, string(disk.UID))
+	return slices.DeleteFunc(users, func(user usage.User) bool {
+		return user.Kind != v1alpha2.VirtualImageKind && user.Kind != v1alpha2.ClusterVirtualImageKind
+	}), err
 }
 
 func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.VirtualDisk) ([]v1alpha2.AttachedVirtualMachine, error) {

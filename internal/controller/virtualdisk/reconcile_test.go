@@ -32,6 +32,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
@@ -46,19 +47,24 @@ func (i issuer) Issue(subject string, access []token.Access, ttl time.Duration) 
 func newReconciler(t *testing.T, funcs interceptor.Funcs, objects ...client.Object) *Reconciler {
 	t.Helper()
 	scheme := testScheme(t)
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(funcs).
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(funcs).
 		WithStatusSubresource(&v1alpha2.VirtualDisk{}).
 		WithIndex(&v1alpha2.VirtualMachine{}, indexMachineDisks, diskNamesOf).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexSource, sourceOf).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexPending, isPending).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexClaim, claimOf).
-		WithIndex(&v1alpha2.VirtualDisk{}, indexSecret, secretOf).Build()
+		WithIndex(&v1alpha2.VirtualDisk{}, indexSecret, secretOf)
+	for _, kind := range usage.Kinds() {
+		builder.WithIndex(kind, usage.Field(ControllerName), usage.Keys)
+	}
+	c := builder.Build()
 	return &Reconciler{
 		Executor: shared.Executor{Client: c, Recorder: record.NewFakeRecorder(10)},
 		Dependencies: Dependencies{
 			Filler: filling.Volumes{}, Issuer: issuer{}, Clock: clocktesting.NewFakePassiveClock(now),
 			Settings: importerpod.Settings{Namespace: "d8v-module"},
 		},
+		users: usage.NewFinder(c, ControllerName),
 	}
 }
 
@@ -252,9 +258,6 @@ func TestEventsFindTheirDisks(t *testing.T) {
 	pulled.Name, pulled.UID = "pulled", "uid-4"
 	r := newReconciler(t, interceptor.Funcs{}, fromImage, fromCluster, growing, pulled)
 	m := &mapper{reader: r.Client}
-	machine := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
-	machine.Spec.BlockDeviceRefs = []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: "root"}, {Kind: "VirtualImage", Name: "x"}}
-	machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root"}, {Kind: "VirtualDisk", Name: "plugged"}}
 	for _, tc := range []struct {
 		name string
 		got  []reconcile.Request
@@ -262,7 +265,6 @@ func TestEventsFindTheirDisks(t *testing.T) {
 	}{
 		{"image", m.image(t.Context(), imageOf("VirtualImage")), "team/root"},
 		{"cluster image", m.image(t.Context(), imageOf("ClusterVirtualImage")), "team/cluster"},
-		{"machine", m.machine(t.Context(), machine), "team/root team/plugged"},
 		{"storage", m.storage(t.Context(), storageClass("fast")), "other/growing team/pulled team/root"},
 		{"claim", m.claim(t.Context(), observe(claim("1Gi", "1Gi")).Claim), "team/root"},
 		{"secret", m.secret(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "pull"}}), "team/pulled"},

@@ -236,6 +236,10 @@ func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alp
 				title, o.Machine.Namespace, attached.Name), ""
 		}
 	}
+	if use := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionInUse); !o.guestActive() && use != nil &&
+		use.Status == metav1.ConditionTrue && use.Reason == v1alpha2.ReasonUsedForImageCreation {
+		return attachable, fmt.Sprintf("%s is being copied into an image: the machine starts after that.", title), ""
+	}
 	switch status.Phase {
 	case v1alpha2.DiskReady, v1alpha2.DiskResizing, v1alpha2.DiskMigrating:
 		return attachable, "", ""

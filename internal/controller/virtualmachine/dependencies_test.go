@@ -73,6 +73,9 @@ func TestDependencyProblems(t *testing.T) {
 			o.Devices[0].Disk.Status.AttachedToVirtualMachines = []v1alpha2.AttachedVirtualMachine{{Name: "db", Mounted: true}, {Name: "web"}}
 		}, "BlockDevicesReady", "BlockDevicesNotReady",
 			"VirtualDisk team/root is attached to VirtualMachine team/db: stop that machine or use another disk.", false},
+		{"disk that is being copied", func(o *Observed) {
+			o.Devices[0].Disk.Status.Conditions = []metav1.Condition{{Type: "InUse", Status: "True", Reason: "UsedForImageCreation"}}
+		}, "BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is being copied into an image: the machine starts after that.", false},
 		{"disk being deleted", func(o *Observed) { o.Devices[0] = diskDevice("root", "Terminating") },
 			"BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is not ready (Terminating): its conditions say more.", false},
 		{"disk that waits for a node", func(o *Observed) { o.Devices[0] = diskDevice("root", "WaitForFirstConsumer") },
