@@ -36,6 +36,15 @@ test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserv
 e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=20m -v -tags=e2e
 
+# How long each fuzz target runs.
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that reads strangers' bytes, FUZZTIME each
+	@set -e; for package in $$(grep -rl '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$package/*_test.go | cut -c6-); do \
+	    echo "== fuzz $$package $$target"; go test ./$$package -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME); done; done
+
 .PHONY: verify
 verify: generate ## Regenerate all that is generated and fail when that changes a file
 	@dirty="$$(git status --porcelain)"; if [ -n "$$dirty" ]; then \
