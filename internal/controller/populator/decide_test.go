@@ -125,11 +125,11 @@ func TestDecideWithAFirstConsumer(t *testing.T) {
 			writes: "finalizer, create PersistentVolumeClaim d8v-prime-claim-uid", event: "Normal PopulationWaiting",
 		},
 		{
-			name: "prime is being bound", observed: observe(delayed, node("node-2"), prime(""), primeNode("node-2")),
+			name: "prime is being bound", observed: observe(delayed, node("node-2"), prime(""), onNode2),
 			told: "Pending VolumePending", message: "for node node-2", event: "Normal PopulationWaiting",
 		},
 		{
-			name: "prime is bound", observed: observe(delayed, node("node-2"), prime("pv-1"), primeNode("node-2")),
+			name: "prime is bound", observed: observe(delayed, node("node-2"), prime("pv-1"), onNode2),
 			told: "Running ImporterPending", writes: "finalizer, apply Secret, create Pod d8v-importer-claim-uid", event: "Normal PopulationStarted",
 		},
 		{
@@ -137,15 +137,15 @@ func TestDecideWithAFirstConsumer(t *testing.T) {
 			told: "Waiting WaitingForFirstConsumer", writes: "delete PersistentVolumeClaim d8v-prime-claim-uid", acts: "give node back", event: "Normal PopulationWaiting",
 		},
 		{
-			name: "scheduler changed its mind", observed: observe(delayed, node("node-1"), prime(""), primeNode("node-2")),
+			name: "scheduler changed its mind", observed: observe(delayed, node("node-1"), prime(""), onNode2),
 			told: "Waiting WaitingForFirstConsumer", writes: "delete PersistentVolumeClaim d8v-prime-claim-uid", event: "Normal PopulationWaiting",
 		},
 		{
-			name: "scheduler took the node away", observed: observe(delayed, prime(""), primeNode("node-2")),
+			name: "scheduler took the node away", observed: observe(delayed, prime(""), onNode2),
 			told: "Waiting WaitingForFirstConsumer", writes: "delete PersistentVolumeClaim d8v-prime-claim-uid", event: "Normal PopulationWaiting",
 		},
 		{
-			name: "node is taken away after the prime was bound", observed: observe(delayed, prime("pv-1"), primeNode("node-2")),
+			name: "node is taken away after the prime was bound", observed: observe(delayed, prime("pv-1"), onNode2),
 			told: "Running ImporterPending", writes: "finalizer, apply Secret, create Pod d8v-importer-claim-uid", event: "Normal PopulationStarted",
 		},
 	})

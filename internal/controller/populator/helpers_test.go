@@ -72,9 +72,8 @@ func prime(volume string) change {
 	}
 }
 
-func primeNode(name string) change {
-	return func(o *Observed) { o.Prime.Annotations["volume.kubernetes.io/selected-node"] = name }
-}
+// onNode2 is a prime that is to be bound on node-2.
+func onNode2(o *Observed) { o.Prime.Annotations["volume.kubernetes.io/selected-node"] = "node-2" }
 
 func node(name string) change {
 	return func(o *Observed) { o.Claim.Annotations["volume.kubernetes.io/selected-node"] = name }

@@ -109,18 +109,18 @@ func (w *world) createClass(name string, mode storagev1.VolumeBindingMode) strin
 	return class.Name
 }
 
-// createImage makes an image that is ready, in the registry.
-func (w *world) createImage(name string) {
+// createImage makes the image debian, ready and in the registry.
+func (w *world) createImage() {
 	w.t.Helper()
 	image := &v1alpha2.VirtualImage{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "debian"},
 		Spec: v1alpha2.VirtualImageSpec{Storage: "ContainerRegistry", DataSource: v1alpha2.VirtualImageDataSource{
 			Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"},
 		}},
 	}
 	w.create(image)
 	image.Status.Phase = "Ready"
-	image.Status.Target.RegistryURL = "dvcr.example.org/vi/" + w.namespace + "/" + name + ":" + string(image.UID)
+	image.Status.Target.RegistryURL = "dvcr.example.org/vi/" + w.namespace + "/debian:" + string(image.UID)
 	image.Status.Size.UnpackedBytes = fmt.Sprint(1 << 30)
 	image.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Ready", LastTransitionTime: metav1.Now()}}
 	w.updateStatus(image)
@@ -361,7 +361,7 @@ func TestLifeOfAClaim(t *testing.T) {
 	w.waitTold(claim, "Pending", "ImageNotFound")
 	w.StaysQuiet(200 * time.Millisecond)
 
-	w.createImage("debian")
+	w.createImage()
 	volume := w.playProvisioned(w.primeKey(claim))
 	secret := &corev1.Secret{}
 	w.get(w.importerKey(claim), secret)
@@ -420,7 +420,7 @@ func (w *world) postProgress(signed string) {
 func TestTheFirstConsumerChoosesTheNode(t *testing.T) {
 	w := newWorld(t)
 	w.class = w.createClass("local", storagev1.VolumeBindingWaitForFirstConsumer)
-	w.createImage("debian")
+	w.createImage()
 	claim := w.createClaim("data", "VirtualImage", "debian")
 	w.waitTold(claim, "Waiting", "WaitingForFirstConsumer")
 	if isHeld(claim) {
@@ -535,7 +535,7 @@ func TestOnlyItsOwnClaimNamesADisk(t *testing.T) {
 // The claim is deleted after each step of its life; whatever was begun has to go.
 func TestDeletionAtAnyMomentLeavesNothing(t *testing.T) {
 	w := newWorld(t)
-	w.createImage("debian")
+	w.createImage()
 	var volume *corev1.PersistentVolume
 	steps := []func(claim *corev1.PersistentVolumeClaim){
 		func(*corev1.PersistentVolumeClaim) {},
@@ -561,7 +561,7 @@ func TestDeletionAtAnyMomentLeavesNothing(t *testing.T) {
 func TestAnUnfinishedVolumeIsNotKept(t *testing.T) {
 	w := newWorld(t)
 	w.policy = corev1.PersistentVolumeReclaimRetain
-	w.createImage("debian")
+	w.createImage()
 	claim := w.createClaim("data", "VirtualImage", "debian")
 	w.playProvisioned(w.primeKey(claim))
 	w.deleteClaim(claim)
@@ -578,7 +578,7 @@ func TestAnUnfinishedVolumeIsNotKept(t *testing.T) {
 
 func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
 	w := newWorld(t)
-	w.createImage("debian")
+	w.createImage()
 	// A whole life takes: finalizer, Secret, prime, importer, three states of the
 	// population, the handover, three removals, and the finalizer.
 	for n := 1; n <= 14; n++ {
@@ -604,7 +604,7 @@ func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
 // The finalizer was taken away by force: what is left is found by whom it is for.
 func TestWhatNobodyHoldsIsSwept(t *testing.T) {
 	w := newWorld(t)
-	w.createImage("debian")
+	w.createImage()
 	claim := w.createClaim("data", "VirtualImage", "debian")
 	w.playProvisioned(w.primeKey(claim))
 	w.get(w.importerKey(claim), &corev1.Pod{})

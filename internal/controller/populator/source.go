@@ -100,8 +100,9 @@ func (r resolver) fromOwnImage(ctx context.Context, image *v1alpha2.VirtualImage
 		return r.fromSpec(ctx, imageWords(image))
 	}
 	reference := image.Status.Target.RegistryURL
-	bytes, err := strconv.ParseInt(image.Status.Size.UnpackedBytes, 10, 64)
-	if reference == "" || err != nil {
+	// A size that cannot be read counts as not known.
+	bytes, _ := strconv.ParseInt(image.Status.Size.UnpackedBytes, 10, 64)
+	if reference == "" || bytes == 0 {
 		return pending(v1alpha2.ReasonWaitForUserUpload, "waiting for the upload of VirtualImage %s", image.Name), nil
 	}
 	return registrySource(image, v1alpha2.VirtualImageKind, reference, bytes), nil
