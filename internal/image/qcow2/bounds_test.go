@@ -8,7 +8,9 @@ import (
 	"errors"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // madeUp is an image that nobody could store: every word of its tables is
@@ -155,4 +157,34 @@ func (s sameTable) ReadAt(p []byte, offset int64) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// counter counts reads and how many of them are under way at the same time.
+type counter struct {
+	*madeUp
+	reads, now, most atomic.Int64
+}
+
+func (c *counter) ReadAt(p []byte, offset int64) (int, error) {
+	c.reads.Add(1)
+	now := c.now.Add(1)
+	defer c.now.Add(-1)
+	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+		continue
+	}
+	// As long as a distant server needs to answer.
+	time.Sleep(5 * time.Millisecond)
+	return c.madeUp.ReadAt(p, offset)
+}
+
+// Over a network the time is in the round trips.
+func TestTablesAreReadSeveralAtATime(t *testing.T) {
+	c := &counter{madeUp: newMadeUp(16, 64*8192, func(int64) uint64 { return 1 })}
+	if _, err := Open(c, c.size); err != nil {
+		t.Fatal(err)
+	}
+	// The header, the first level and 64 tables.
+	if c.reads.Load() != 66 || c.most.Load() < 8 || c.most.Load() > 16 {
+		t.Errorf("%d reads, at most %d at the same time", c.reads.Load(), c.most.Load())
+	}
 }
