@@ -5,6 +5,7 @@ package kubevirt
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -354,5 +355,5 @@ func TestWithEntriesNeedsPairs(t *testing.T) {
 			t.Errorf("recovered %v", got)
 		}
 	}()
-	withEntries(map[string]string{}, "a", "1", "b")
+	withEntries(map[string]string{}, strings.Fields("a 1 b")...)
 }

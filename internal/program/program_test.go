@@ -26,25 +26,22 @@ const behaviour = "PROGRAM_TEST_BEHAVIOUR"
 
 // TestMain lets the tests start a process that is nothing but Main.
 func TestMain(m *testing.M) {
-	serve := map[string]func(context.Context) error{
-		"fail": func(context.Context) error { return errors.New("no disk") },
-		"obey": func(ctx context.Context) error {
-			fmt.Println("serving")
-			<-ctx.Done()
-			fmt.Println("told to end")
-			return nil
-		},
-		"ignore": func(ctx context.Context) error {
-			fmt.Println("serving")
-			<-ctx.Done()
-			fmt.Println("told to end")
-			select {}
-		},
-	}[os.Getenv(behaviour)]
-	if serve == nil {
+	what := os.Getenv(behaviour)
+	if what == "" {
 		os.Exit(m.Run())
 	}
-	Main(&cobra.Command{Use: "server", RunE: func(command *cobra.Command, _ []string) error { return serve(command.Context()) }})
+	Main(&cobra.Command{Use: "server", RunE: func(command *cobra.Command, _ []string) error {
+		if what == "fail" {
+			return errors.New("no disk")
+		}
+		fmt.Println("serving")
+		<-command.Context().Done()
+		fmt.Println("told to end")
+		if what == "ignore" {
+			select {}
+		}
+		return nil
+	}})
 }
 
 // start runs this test's program as a command and returns its output, line by line.

@@ -36,13 +36,14 @@ func (t *told) all() []string {
 	return slices.Clone(t.lines)
 }
 
-func reporting(interval time.Duration) (*Builder, *told) {
+// reporting is a builder that is never long enough at something to tell of it.
+func reporting() (*Builder, *told) {
 	heard := &told{}
-	return &Builder{progress: heard.say, interval: interval}, heard
+	return &Builder{progress: heard.say, interval: time.Hour}, heard
 }
 
 func TestStepTellsBeginningAndEnd(t *testing.T) {
-	b, heard := reporting(time.Hour)
+	b, heard := reporting()
 	b.step("etcd").end(nil)
 	if got := heard.all(); !slices.Equal(got, []string{"building etcd", "built etcd in 0s"}) {
 		t.Errorf("told %q", got)
@@ -51,7 +52,7 @@ func TestStepTellsBeginningAndEnd(t *testing.T) {
 
 // The error of a step that failed is told by whoever gets it, once.
 func TestFailedStepTellsNoEnd(t *testing.T) {
-	b, heard := reporting(time.Hour)
+	b, heard := reporting()
 	b.step("etcd").end(errors.New("broken"))
 	if got := heard.all(); !slices.Equal(got, []string{"building etcd"}) {
 		t.Errorf("told %q", got)
@@ -59,7 +60,7 @@ func TestFailedStepTellsNoEnd(t *testing.T) {
 }
 
 func TestQuietStepWithNothingToDo(t *testing.T) {
-	b, heard := reporting(time.Hour)
+	b, heard := reporting()
 	b.quietStep("programs").end(nil)
 	if got := heard.all(); len(got) != 0 {
 		t.Errorf("told %q", got)
@@ -73,7 +74,7 @@ func TestQuietStepWithNothingToDo(t *testing.T) {
 }
 
 func TestCountPackages(t *testing.T) {
-	b, _ := reporting(time.Hour)
+	b, _ := reporting()
 	s := b.quietStep("programs")
 	defer s.end(nil)
 	count := countPackages(s, " of at most 12")

@@ -76,8 +76,9 @@ func (n node) unstage(t *testing.T, volume, path string) {
 	}
 }
 
-func (n node) publish(t *testing.T, volume, staging string, capability *csi.VolumeCapability, readOnly bool) string {
+func (n node) publish(t *testing.T, staging string, capability *csi.VolumeCapability, readOnly bool) string {
 	t.Helper()
+	const volume = "pvc-1"
 	target := filepath.Join(t.TempDir(), "pods", n.name, "target")
 	request := &csi.NodePublishVolumeRequest{
 		VolumeId: volume, StagingTargetPath: staging, TargetPath: target, VolumeCapability: capability, Readonly: readOnly,
@@ -110,8 +111,8 @@ func TestVolumeOnTwoNodes(t *testing.T) {
 	c.make(t, "pvc-1", 4*mebibyte, "")
 	first := nodes[0].stage(t, "pvc-1", block())
 	second := nodes[1].stage(t, "pvc-1", block())
-	from := nodes[0].publish(t, "pvc-1", first, block(), false)
-	to := nodes[1].publish(t, "pvc-1", second, block(), false)
+	from := nodes[0].publish(t, first, block(), false)
+	to := nodes[1].publish(t, second, block(), false)
 
 	if err := os.WriteFile(from, []byte("written on node-1"), 0); err != nil {
 		t.Fatal(err)
@@ -154,7 +155,7 @@ func TestVolumeGrowsOnline(t *testing.T) {
 		t.Error("a volume that is nowhere attached asks a node to act")
 	}
 	staging := nodes[0].stage(t, "pvc-1", block())
-	target := nodes[0].publish(t, "pvc-1", staging, block(), false)
+	target := nodes[0].publish(t, staging, block(), false)
 	if got := grow(8 * mebibyte); !got.GetNodeExpansionRequired() || got.GetCapacityBytes() != 8*mebibyte {
 		t.Errorf("got %v", got)
 	}
@@ -212,7 +213,7 @@ func TestReadOnlyMount(t *testing.T) {
 	c, nodes := twoNodes(t)
 	c.make(t, "pvc-1", 16*mebibyte, "")
 	staging := nodes[0].stage(t, "pvc-1", files())
-	target := nodes[0].publish(t, "pvc-1", staging, files(), true)
+	target := nodes[0].publish(t, staging, files(), true)
 	if err := os.WriteFile(filepath.Join(target, "x"), nil, 0o600); err == nil {
 		t.Error("a pod wrote to a volume that it has for reading")
 	}
