@@ -101,7 +101,9 @@ func (p *pass) reach(_ context.Context, m *mark) error {
 	if _, ok := p.Source.(source.Resumable); !ok || p.size() == source.UnknownSize || p.stream.Validator() == "" {
 		return nil
 	}
-	remembered, err := json.Marshal(p.sink)
+	kept := p.sink
+	kept.Written = m.written
+	remembered, err := json.Marshal(kept)
 	if err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)
 	}

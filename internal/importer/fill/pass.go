@@ -34,8 +34,10 @@ type sink struct {
 	// Blank says that the volume reads as zeros wherever nothing was written.
 	Blank bool `json:"blank"`
 	// Tables is the digest of a qcow2 image's tables.
-	Tables string     `json:"tables,omitempty"`
-	Image  image.Info `json:"image"`
+	Tables string `json:"tables,omitempty"`
+	// Written is what the volume has to hold for the checkpoint to be true.
+	Written []sample   `json:"written,omitempty"`
+	Image   image.Info `json:"image"`
 }
 
 // pass goes through the image's file once.
@@ -243,8 +245,10 @@ func (p *pass) resume(ctx context.Context, c *report.Checkpoint) error {
 	if err := p.sums.restore(c.Hashes); err != nil {
 		return cannot(err.Error())
 	}
-	if err := p.fits(p.sink.Image.VirtualSize); err != nil {
+	if there, err := p.disk.holds(ctx, p.sink.Written); err != nil {
 		return err
+	} else if !there {
+		return cannot("the volume is not the one of the checkpoint")
 	}
 	opened, err := from.OpenAt(ctx, c.Offset, c.Validator)
 	if err != nil {

@@ -65,6 +65,8 @@ type mark struct {
 	offset int64
 	// last is the mark at the end of the file.
 	last bool
+	// written is a proof of what is on the disk; one consumer sets it.
+	written []sample
 
 	mu     sync.Mutex
 	hashes map[string][]byte

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,7 +75,12 @@ func TestResume(t *testing.T) {
 				disk = raw
 			}
 			options := Options{Checksums: []image.Checksum{sha256Of(file), md5Of(t, file)}}
-			for i, c := range record(t, rangedServer(file), options) {
+			all := record(t, rangedServer(file), options)
+			// The clusters of the other image are all behind the last checkpoint.
+			if c := all[len(all)-1]; name != "deflate" && !strings.Contains(c.Sink, `"written":[{"offset":`) {
+				t.Errorf("nothing proves the checkpoint %+v", c.Checkpoint)
+			}
+			for i, c := range all {
 				if want := int64(i+1) * small.chunk; c.Offset != want || c.Validator != `"v1"` || c.Size != int64(len(file)) || len(c.Hashes) != 2 {
 					t.Fatalf("checkpoint %d is %+v, want offset %d", i, c.Checkpoint, want)
 				}
@@ -129,6 +135,18 @@ func TestResumeThatIsImpossible(t *testing.T) {
 		{"no hash", raw, changed(func(c *report.Checkpoint) { c.Hashes = nil }), "[0]"},
 		{"broken hash", raw, changed(func(c *report.Checkpoint) { c.Hashes["sha256"] = []byte("x") }), "[0]"},
 		{"disk is gone", raw, func(_ *ranged, s *saved) { os.Remove(filepath.Join(s.directory, "disk.img")) }, "[0]"},
+		{"disk was made anew", raw, func(_ *ranged, s *saved) {
+			_ = os.Truncate(filepath.Join(s.directory, "disk.img"), 0)
+			_ = os.Truncate(filepath.Join(s.directory, "disk.img"), little)
+		}, "[0]"},
+		{"disk of another image", raw, func(_ *ranged, s *saved) {
+			_ = os.WriteFile(filepath.Join(s.directory, "disk.img"), qcow2Disk(), 0o600)
+			_ = os.Truncate(filepath.Join(s.directory, "disk.img"), little)
+		}, "[0]"},
+		{"nothing proves the disk", raw, changed(func(c *report.Checkpoint) { c.Sink = `{"method":"plain","blank":false}` }), "[0]"},
+		{"a proof outside of the disk", raw, changed(func(c *report.Checkpoint) {
+			c.Sink = `{"method":"plain","blank":true,"written":[{"offset":9223372036854775807,"length":4096}]}`
+		}), "[0]"},
 		{"disk of another size", raw, func(_ *ranged, s *saved) { _ = os.Truncate(filepath.Join(s.directory, "disk.img"), 512) }, "[0]"},
 		{"other tables", qcow2, changed(func(c *report.Checkpoint) { c.Sink = `{"method":"scatter","blank":true,"tables":"ab"}` }), fmt.Sprintf("[%d 0]", small.chunk)},
 	} {

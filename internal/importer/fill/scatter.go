@@ -159,6 +159,7 @@ func (s *scatter) settle(ctx context.Context, m *mark) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	m.written = s.disk.written.list()
 	if m.last && (s.more || len(s.open) > 0) {
 		return &source.ChangedError{Why: "the image is shorter than when its tables were read"}
 	}

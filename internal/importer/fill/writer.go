@@ -23,15 +23,24 @@ const (
 type disk struct {
 	*volume.Volume
 	// blank is true if the volume reads as zeros wherever nothing was written.
-	blank bool
+	blank   bool
+	written samples
+}
+
+// put writes and remembers it.
+func (d *disk) put(p []byte, offset int64) error {
+	if _, err := d.WriteAt(p, offset); err != nil {
+		return err
+	}
+	d.written.add(p, offset)
+	return nil
 }
 
 // write writes what is not zero, and zeros only where there may be something
 // else.
 func (d *disk) write(p []byte, offset int64) error {
 	if !d.blank {
-		_, err := d.WriteAt(p, offset)
-		return err
+		return d.put(p, offset)
 	}
 	for len(p) > 0 {
 		skip, length := 0, 0
@@ -42,7 +51,7 @@ func (d *disk) write(p []byte, offset int64) error {
 			length = min(length+zeroUnit, len(p)-skip)
 		}
 		if length > 0 {
-			if _, err := d.WriteAt(p[skip:skip+length], offset+int64(skip)); err != nil {
+			if err := d.put(p[skip:skip+length], offset+int64(skip)); err != nil {
 				return err
 			}
 		}
@@ -94,7 +103,9 @@ func (w *plain) take(ctx context.Context, p *piece) error {
 
 // settle makes the rest of the volume zero when the file has ended.
 func (w *plain) settle(ctx context.Context, m *mark) error {
-	if err := w.workers.wait(); err != nil || !m.last || w.disk.blank {
+	err := w.workers.wait()
+	m.written = w.disk.written.list()
+	if err != nil || !m.last || w.disk.blank {
 		return err
 	}
 	end := min(m.offset, w.disk.Size())
