@@ -19,6 +19,8 @@ import (
 
 	"github.com/deckhouse/virtualization/sandbox/internal/image"
 	"github.com/deckhouse/virtualization/sandbox/internal/kube"
+	"github.com/deckhouse/virtualization/sandbox/internal/pki"
+	"github.com/deckhouse/virtualization/sandbox/internal/state"
 )
 
 const (
@@ -138,7 +140,11 @@ func (b *lockedBuffer) tail() string {
 
 // sayWelcome tells how to look around and how to get in.
 func sayWelcome(_ context.Context, s *session) error {
-	_, err := fmt.Fprintf(s.out, `
+	ingress, err := state.IngressAddress()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, `
 A two-node Kubernetes with the module runs, and in it a Debian guest.
 
   Look around   export KUBECONFIG=%[1]s
@@ -146,9 +152,12 @@ A two-node Kubernetes with the module runs, and in it a Debian guest.
                 bin/sandbox status
   Get in        %[3]s console -n %[2]s %[4]s
                 login "user", password "virtualization", Ctrl+] leaves
+  Upload        curl --cacert %[5]s --connect-to ::%[6]s -T FILE URL
+                with the URL in status.imageUploadURLs.external of an image or disk
   Settings      bin/sandbox kubectl edit moduleconfig virtualization
   End           make down
 
-`, s.state.Kubeconfig(), quickStartNamespace, s.client8v, quickStartMachine)
+`, s.state.Kubeconfig(), quickStartNamespace, s.client8v, quickStartMachine,
+		filepath.Join(s.state.PKI(), pki.CA+".crt"), ingress)
 	return err
 }

@@ -43,6 +43,21 @@ func TestWaitForConsoleShowsWhatTheGuestShowed(t *testing.T) {
 	}
 }
 
+func TestWelcomeSaysHowToUpload(t *testing.T) {
+	out := &lockedBuffer{}
+	if err := sayWelcome(t.Context(), &session{out: out, state: "/var/lib/sandbox", client8v: "/cache/d8v"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"export KUBECONFIG=/var/lib/sandbox/kubeconfig", "/cache/d8v console -n quickstart hello",
+		"curl --cacert /var/lib/sandbox/pki/ca.crt --connect-to ::127.0.0.1:16444 -T FILE URL",
+	} {
+		if !out.contains(want) {
+			t.Errorf("%q is not in %s", want, out.tail())
+		}
+	}
+}
+
 func TestLockedBufferKeepsTheTailForErrors(t *testing.T) {
 	b := &lockedBuffer{}
 	if _, err := b.Write([]byte(strings.Repeat("a", 1000) + "the end")); err != nil {
