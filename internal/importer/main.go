@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/source"
 )
 
 // Main carries out what the command line says and writes the verdict. It returns
@@ -60,6 +61,9 @@ func (j *job) move(ctx context.Context) (*report.Result, error) {
 	j.logger.Info("importing", "source", fmt.Sprint(j.source), "destination", j.config.Destination+j.config.TargetVolume)
 	if j.config.TargetVolume != "" {
 		return j.fill(ctx)
+	}
+	if local, ok := j.source.(*source.Local); ok {
+		j.source = source.NewSparse(local)
 	}
 	checkpoints, resume := j.checkpoints()
 	options := j.options(j.config.Destination)
