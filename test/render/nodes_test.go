@@ -152,6 +152,18 @@ func TestNodesWithAnOlderConfiguration(t *testing.T) {
 	}
 }
 
+// A certificate has many lines, and all of them have to arrive as they are.
+func TestNodesGetTheWholeAuthority(t *testing.T) {
+	const authority = "-----BEGIN CERTIFICATE-----\nAAAA\nBBBB==\n-----END CERTIFICATE-----\n"
+	internal := internalValues()["dvcr"].(map[string]any)
+	internal["cert"] = map[string]any{"ca": authority, "crt": "CERTIFICATE PEM\n", "key": "KEY PEM\n"}
+	n := newNode(t, Case{Internal: map[string]any{"dvcr": internal}})
+	n.run()
+	if got := n.read(registryFolder + "/ca.crt"); got != authority {
+		t.Errorf("ca.crt = %q, want %q", got, authority)
+	}
+}
+
 func TestNodesReachAnAddressOfVersion6(t *testing.T) {
 	internal := internalValues()["dvcr"].(map[string]any)
 	internal["serviceIP"] = "fd00::77"
