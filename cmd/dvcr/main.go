@@ -6,50 +6,28 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/server"
-	"github.com/deckhouse/virtualization/internal/logging"
+	"github.com/deckhouse/virtualization/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newCommand().ExecuteContext(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "dvcr:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
-	var (
-		config server.Config
-		log    logging.Options
-	)
-	command := &cobra.Command{
-		Use:           "dvcr",
-		Short:         "Serve the registry that holds the module's images",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			logger, err := log.Logger(os.Stderr)
-			if err != nil {
-				return err
-			}
+	var config server.Config
+	addresses := program.Addresses{Health: ":8083", Metrics: "127.0.0.1:5001"}
+	command := program.Logged("dvcr", "Serve the registry that holds the module's images",
+		func(ctx context.Context, logger *slog.Logger) error {
 			server.BridgeLogs(logger)
-			return server.Run(command.Context(), config, logger)
-		},
-	}
+			config.HealthAddress, config.MetricsAddress = addresses.Health, addresses.Metrics
+			return server.Run(ctx, config, logger)
+		})
 	flags := command.Flags()
-	log.AddFlags(flags)
+	addresses.AddFlags(flags)
 	flags.StringVar(&config.Address, "address", ":5000", "address of the registry's HTTPS listener")
 	flags.StringVar(&config.Root, "root", "/var/lib/registry", "directory that holds the images")
 	flags.StringVar(&config.TLSCertFile, "tls-cert-file", "", "PEM file of the serving certificate; read again when it changes")
@@ -58,7 +36,5 @@ func newCommand() *cobra.Command {
 	flags.StringVar(&config.HTTPSecretFile, "http-secret-file", "/etc/dvcr/httpSecret", "file of the secret that signs the state of uploads")
 	flags.StringVar(&config.GCSchedule, "gc-schedule", "0 * * * *", "cron expression for the removal of unused images; if empty, they are removed only after a deletion")
 	flags.DurationVar(&config.GCGrace, "gc-grace-period", gc.DefaultGrace, "how long a blob is kept for a push that has not published its image yet")
-	flags.StringVar(&config.HealthAddress, "health-address", ":8083", "address of /healthz and /readyz")
-	flags.StringVar(&config.MetricsAddress, "metrics-address", "127.0.0.1:5001", "address of /metrics")
 	return command
 }

@@ -7,10 +7,13 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"github.com/deckhouse/virtualization/internal/program/programtest"
 )
 
 // The defaults are the contract with the chart.
 func TestFlags(t *testing.T) {
+	programtest.CheckChart(t, newCommand(), "../../templates/dvcr/deployment.yaml")
 	flags := newCommand().Flags()
 	for name, want := range map[string]string{
 		"address":               ":5000",

@@ -14,20 +14,20 @@ import (
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
-func TestExitCode(t *testing.T) {
+func TestPermanentFailuresAreNotTriedAgain(t *testing.T) {
 	for _, tc := range []struct {
 		title string
 		err   error
-		want  int
+		again bool
 	}{
-		{"done", nil, 0},
-		{"permanent", &report.Failure{Reason: "SourceNotFound", Permanent: true}, 0},
-		{"passing", &report.Failure{Reason: "SourceUnreachable"}, 1},
-		{"wrapped permanent", fmt.Errorf("run: %w", &report.Failure{Permanent: true}), 0},
-		{"anything else", errors.New("unknown flag"), 1},
+		{"done", nil, false},
+		{"permanent", &report.Failure{Reason: "SourceNotFound", Permanent: true}, false},
+		{"passing", &report.Failure{Reason: "SourceUnreachable"}, true},
+		{"wrapped permanent", fmt.Errorf("run: %w", &report.Failure{Permanent: true}), false},
+		{"anything else", errors.New("unknown flag"), true},
 	} {
-		if got := exitCode(tc.err); got != tc.want {
-			t.Errorf("%s: %d, want %d", tc.title, got, tc.want)
+		if got := worthAnother(tc.err); (got != nil) != tc.again {
+			t.Errorf("%s: %v", tc.title, got)
 		}
 	}
 }

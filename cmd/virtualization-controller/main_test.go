@@ -15,17 +15,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
+	"github.com/deckhouse/virtualization/internal/program/programtest"
 )
 
 func TestFlagsOfTheChart(t *testing.T) {
-	flags := newCommand().Flags()
+	programtest.CheckChart(t, newCommand(), "../../templates/virtualization-controller/deployment.yaml")
+	// A helper of the chart gives these.
 	for _, name := range []string{
-		"namespace", "leader-elect", "webhook-address", "health-address", "metrics-address", "tls-dir", "ca-file", "dvcr-address",
-		"dvcr-token-key-file", "importer-image", "report-url", "virtual-machine-cidrs", "default-disk-storage-class",
-		"allowed-disk-storage-classes", "default-image-storage-class", "allowed-image-storage-classes", "refuse-networks",
-		"upload-ingress-host", "upload-ingress-scheme", "upload-ingress-class", "upload-ingress-tls-secret", "log-level", "log-format",
+		"default-disk-storage-class", "allowed-disk-storage-classes", "default-image-storage-class", "allowed-image-storage-classes",
+		"upload-ingress-host", "upload-ingress-scheme", "upload-ingress-class", "upload-ingress-tls-secret",
 	} {
-		if flags.Lookup(name) == nil {
+		if newCommand().Flags().Lookup(name) == nil {
 			t.Errorf("--%s is gone, but the chart sets it", name)
 		}
 	}
