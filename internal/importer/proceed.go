@@ -30,6 +30,7 @@ func (p *pass) proceed(ctx, sourceCtx context.Context) (*report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.kept = true
 	if state.Digest != "" {
 		return p.finish(ctx, s, digest)
 	}

@@ -53,7 +53,6 @@ type sender struct {
 func (s *sender) send(ctx context.Context) (v1.Hash, error) {
 	p := s.pass
 	from := p.start()
-	s.kept = p.run.resume != nil
 	s.sent.Store(from)
 	p.Status.Begin(report.PhaseTransferring, s.sent.Load, from, p.size)
 	for at := from; at < p.size; at += p.ChunkSize {
@@ -204,7 +203,7 @@ func (s *sender) checkpoint(at int64) error {
 		}
 	}
 	p.save(c)
-	s.kept = p.Save != nil
+	s.kept = true
 	return nil
 }
 
