@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -60,7 +61,10 @@ func Start(t testing.TB, scheme *runtime.Scheme, setup func(ctrl.Manager) error)
 		Metrics: server.Options{BindAddress: "0"},
 		// One test binary runs the same controller many times.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		NewClient:  c.newClient,
+		// As in the program: a Secret is read from the server, not from a cache that
+		// may be behind the event that told of it.
+		Client:    client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
+		NewClient: c.newClient,
 	})
 	if err != nil {
 		t.Fatalf("manager: %v", err)
