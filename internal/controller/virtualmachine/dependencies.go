@@ -247,6 +247,11 @@ func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alp
 		if attachable.PersistentVolumeClaim != "" {
 			return attachable, "", fmt.Sprintf("%s is made when the machine's node is known.", title)
 		}
+	case v1alpha2.DiskProvisioning, v1alpha2.DiskWaitForUserUpload:
+		// The guest was started to show its node, and its pod waits for the volume.
+		if o.guestActive() && attachable.PersistentVolumeClaim != "" {
+			return attachable, "", fmt.Sprintf("%s is being filled on the machine's node.", title)
+		}
 	case v1alpha2.DiskTerminating:
 		if o.guestActive() {
 			return attachable, "", ""

@@ -81,6 +81,13 @@ func TestDependencyProblems(t *testing.T) {
 		{"disk that waits for a node", func(o *Observed) { o.Devices[0] = diskDevice("root", "WaitForFirstConsumer") },
 			"BlockDevicesReady", "WaitingForWaitForFirstConsumerBlockDevicesToBeReady",
 			"VirtualDisk team/root is made when the machine's node is known.", true},
+		{"disk that is being filled", func(o *Observed) { o.Devices[0] = diskDevice("root", "Provisioning") },
+			"BlockDevicesReady", "BlockDevicesNotReady", "VirtualDisk team/root is not ready (Provisioning): its conditions say more.", false},
+		{"disk that is being filled on the node of a guest that waits for it", func(o *Observed) {
+			running(t)(o)
+			o.Devices[0] = diskDevice("root", "Provisioning")
+		}, "BlockDevicesReady", "WaitingForWaitForFirstConsumerBlockDevicesToBeReady",
+			"VirtualDisk team/root is being filled on the machine's node.", true},
 		{"missing image", func(o *Observed) { imageRef(o, "VirtualImage") },
 			"BlockDevicesReady", "BlockDevicesNotReady",
 			"VirtualImage team/iso not found: create it or correct spec.blockDeviceRefs[0].name.", false},
