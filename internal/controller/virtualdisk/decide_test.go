@@ -497,6 +497,12 @@ func TestDecideTerminating(t *testing.T) {
 			message: "The disk is in use by machine web and is deleted when that is stopped or has the disk no more",
 		},
 		{
+			name: "while an image is made from it", message: "VirtualImage team/golden is being made from the disk, which is deleted after that",
+			observed: observe(deleted, claim("2Gi", "2Gi", owned), func(o *Observed) {
+				o.Copies = []usage.User{{Kind: "VirtualImage", Namespace: "team", Name: "golden"}}
+			}),
+		},
+		{
 			name: "with a volume that is going", observed: observe(deleted, claim("2Gi", "2Gi", owned, going)),
 			message: "Waiting for PersistentVolumeClaim team/" + claimName + " to be deleted",
 		},

@@ -12,6 +12,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 )
 
 // ready looks after a volume that holds the content.
@@ -141,6 +142,11 @@ func (d *draft) terminating() plan {
 		// A claim that is being deleted would outlive this run of the guest and no other.
 		d.conditions.True(v1alpha2.ConditionTerminating, v1alpha2.ReasonCleanupPending,
 			fmt.Sprintf("The disk is in use by %s and is deleted when that is stopped or has the disk no more", users))
+		return d.finish()
+	}
+	if len(d.Copies) > 0 && d.Claim != nil {
+		d.conditions.True(v1alpha2.ConditionTerminating, v1alpha2.ReasonCleanupPending,
+			fmt.Sprintf("%s is being made from the disk, which is deleted after that", usage.Names(d.Copies, namedCopies)))
 		return d.finish()
 	}
 	d.removeVolume()
