@@ -32,6 +32,10 @@ const (
 	pollInterval = 100 * time.Millisecond
 )
 
+// answerTimeout is for questions that a supervisor answers at once. It is long,
+// because whoever does not answer is killed with all it runs; tests shorten it.
+var answerTimeout = 15 * time.Second
+
 // ErrNotRunning says that there is no supervisor to talk to.
 var ErrNotRunning = errors.New("the sandbox does not run: type \"sandbox up\"")
 
@@ -95,11 +99,23 @@ func (c *Client) call(method string, argument, answer any) error {
 	return c.rpc.Call(serviceName+"."+method, argument, answer)
 }
 
+// callAtOnce does not wait for one that is frozen: the kernel takes connections on
+// its behalf.
+func (c *Client) callAtOnce(method string, argument, answer any) error {
+	call := c.rpc.Go(serviceName+"."+method, argument, answer, make(chan *rpc.Call, 1))
+	select {
+	case <-call.Done:
+		return call.Error
+	case <-time.After(answerTimeout):
+		return errNoAnswer
+	}
+}
+
 // understands says whether the supervisor is of this program's kind. Another one
 // runs after the sandbox itself was changed.
 func (c *Client) understands() bool {
 	var version int
-	return c.call("Protocol", Nothing{}, &version) == nil && version == protocol
+	return c.callAtOnce("Protocol", Nothing{}, &version) == nil && version == protocol
 }
 
 // Start connects with the supervisor and starts it first if there is none. One
@@ -110,13 +126,16 @@ func Start(ctx context.Context, dir state.Dir, say func(format string, args ...a
 			return c, nil
 		}
 		c.Close()
-		say("the running supervisor is of another version: starting anew")
+		say("the running supervisor is of another version, or does not answer: starting anew")
 		if err := Stop(ctx, dir); err != nil {
 			return nil, err
 		}
 	}
 	return launchSupervisor(ctx, dir)
 }
+
+// errNoAnswer says that there is a supervisor that does not react.
+var errNoAnswer = errors.New("the supervisor does not answer")
 
 // errNoFailure is the end of a supervisor that reported none.
 var errNoFailure = errors.New("exit status 0")
@@ -165,7 +184,7 @@ func waitForSocket(ctx context.Context, dir state.Dir, ended <-chan error) (*Cli
 // One that does not answer is killed: the kernel cleans up just as well.
 func Stop(ctx context.Context, dir state.Dir) error {
 	if c, err := Dial(dir); err == nil {
-		err = c.call("ShutDown", Nothing{}, &Nothing{})
+		err = c.callAtOnce("ShutDown", Nothing{}, &Nothing{})
 		c.Close()
 		if err == nil && waitGone(ctx, dir, stopTimeout) == nil {
 			return nil

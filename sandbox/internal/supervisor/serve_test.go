@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 1 && os.Args[1] == Command {
+		os.Exit(supervise())
+	}
 	os.Exit(m.Run())
 }
 
