@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,6 +35,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
+	"github.com/deckhouse/virtualization/internal/testing/cdi"
 	"github.com/deckhouse/virtualization/internal/testing/controllertest"
 )
 
@@ -63,7 +65,12 @@ func newWorldIn(t *testing.T, module string) *world {
 	t.Helper()
 	issuer, verifier := dvcrtest.Keys(t)
 	w := &world{t: t, module: module, filler: &fakeFiller{}, registry: &controllertest.Registry{}, verifier: verifier, reports: reportserver.New(verifier, clock.RealClock{})}
-	w.Cluster = controllertest.Start(t, apiserver.Scheme(), func(mgr ctrl.Manager) error {
+	apiserver.Install(t, cdi.Resources()...)
+	scheme := apiserver.Scheme()
+	if err := cdiv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	w.Cluster = controllertest.Start(t, scheme, func(mgr ctrl.Manager) error {
 		return Setup(mgr, Options{
 			Wake: w.reports.Events("VirtualImage"),
 			Dependencies: imageimport.Dependencies{

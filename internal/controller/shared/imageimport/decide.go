@@ -48,6 +48,9 @@ func Decide(o Observed) Decision {
 		if message := d.irreparable(); message != "" {
 			return d.vanished(message)
 		}
+		if d.before.Phase != v1alpha2.ImageLost || d.madeTheLost() {
+			return d.vanished("It is imported again from its data source")
+		}
 	} else if d.before.isReady() || d.before.Phase == v1alpha2.ImageLost {
 		return d.ready()
 	}

@@ -255,6 +255,10 @@ func (tc expectation) check(t *testing.T, got Decision) {
 	// What was decided is seen by the next reconcile, which must agree and be silent.
 	again := tc.observed
 	again.Image.Status = got.Status
+	if got.Status.isReady() && !tc.observed.Image.Status.isReady() {
+		// The registry's answer was about the time before.
+		again.Presence = nil
+	}
 	if second := Decide(again); len(second.Events) != 0 || second.Status.Phase == "Terminating" {
 		t.Errorf("the second decision tells it again: %v", second.Events)
 	}

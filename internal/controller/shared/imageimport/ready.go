@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -46,7 +47,14 @@ func (d *draft) irreparable() string {
 	return ""
 }
 
-// vanished waits for somebody to act.
+// madeTheLost tells that the importer is the one that made the image which is gone:
+// what it published is no news.
+func (d *draft) madeTheLost() bool {
+	since := meta.FindStatusCondition(d.before.Conditions, v1alpha2.ConditionReady)
+	return d.pod != nil && since != nil && d.pod.CreationTimestamp.Time.Before(since.LastTransitionTime.Time)
+}
+
+// vanished is an image that is gone; the message says who acts.
 func (d *draft) vanished(message string) Decision {
 	d.notReady(v1alpha2.ReasonImageLost, message)
 	d.removeHelpers()

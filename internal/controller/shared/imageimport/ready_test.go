@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
@@ -24,7 +25,8 @@ func seen(found bool, ago time.Duration) func(*Observed) {
 func withLost(o *Observed) {
 	withReady(o)
 	o.Image.Status.Phase = "ImageLost"
-	o.Image.Status.Conditions[0].Status, o.Image.Status.Conditions[0].Reason = "False", "ImageLost"
+	ready := &o.Image.Status.Conditions[0]
+	ready.Status, ready.Reason, ready.LastTransitionTime = "False", "ImageLost", metav1.NewTime(now.Add(-time.Minute))
 }
 
 func usedBy(users ...usage.User) func(*Observed) {
@@ -46,10 +48,23 @@ func TestDecideLost(t *testing.T) {
 			phase: "Ready", ready: "True/Ready", source: "True/DatasourceReady", progress: "100%", requeue: 4 * time.Minute,
 		},
 		{
-			name: "vanished, source can be read again", observed: observe(withReady, seen(false, 0)),
+			name: "vanished, source can be read again", observed: observe(withReady, seen(false, 0), done),
+			phase: "ImageLost", ready: "False/ImageLost", source: "True/DatasourceReady", progress: "100%",
+			message: "The image has vanished from the module's registry. It is imported again from its data source",
+			writes:  "delete Secret, delete Pod", event: "Warning ImageLost", requeue: time.Minute,
+		},
+		{
+			name: "vanished, is imported again", observed: observe(withLost, seen(false, 0)),
 			phase: "ImageLost", ready: "False/ImageLost", source: "True/DatasourceReady", progress: "0%",
 			message: "The image has vanished from the module's registry. The importer is being started",
-			writes:  "apply Secret, create Pod", event: "Warning ImageLost", requeue: time.Minute,
+			writes:  "apply Secret, create Pod", requeue: time.Minute,
+		},
+		{
+			name: "vanished, its importer is still there", observed: observe(withLost, seen(false, 0), done, func(o *Observed) {
+				o.Pods[0].CreationTimestamp = metav1.NewTime(now.Add(-2 * time.Minute))
+			}),
+			phase: "ImageLost", ready: "False/ImageLost", source: "True/DatasourceReady", progress: "100%",
+			message: "It is imported again", writes: "delete Secret, delete Pod", requeue: time.Minute,
 		},
 		{
 			name: "vanished, is being imported again",
