@@ -38,6 +38,7 @@ const (
 	retries          = 5
 	retryDelay       = 10 * time.Second
 	registryPatience = 5 * time.Minute
+	sourceTimeout    = 30 * time.Second
 )
 
 // Config is the command line of the importer.
@@ -64,6 +65,11 @@ type Config struct {
 	Stage          string
 	RegistryCAFile string
 	TokenFile      string
+
+	// SourceTimeout is how long a source may say nothing, Retries how often in a
+	// row the import goes on after a failure that may pass.
+	SourceTimeout time.Duration
+	Retries       int
 
 	ReportURL      string
 	TerminationLog string
@@ -101,6 +107,7 @@ func (c *Config) addSourceFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.SourceAuthFile, "source-auth-file", "", "file of the credentials for the container image, as in a Secret of type kubernetes.io/dockerconfigjson")
 	flags.StringVar(&c.SourceDVCR, "source-dvcr", "", "reference of the image in the module's registry")
 	flags.StringVar(&c.SourceVolume, "source-volume", "", "block device, or directory with the file disk.img")
+	flags.DurationVar(&c.SourceTimeout, "source-timeout", sourceTimeout, "how long the source may say nothing")
 	flags.StringSliceVar(&c.RefuseNetworks, "refuse-network", defaultRefused, "networks that images are not imported from")
 }
 
@@ -114,6 +121,7 @@ func (c *Config) addSinkFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Destination, "destination", "", "reference of the image in the registry; the tag is the owner's uid")
 	flags.StringVar(&c.TargetVolume, "target-volume", "", "block device, or directory for the file disk.img, instead of a destination in the registry")
 	flags.Int64Var(&c.TargetSize, "target-size", 0, "size of the guest's disk on the volume in bytes")
+	flags.IntVar(&c.Retries, "retries", retries, "how often in a row the import goes on after a failure that may pass")
 	flags.StringVar(&c.Stage, "stage", "", "reference in the registry for an image that has to be read at random and cannot be, on its way to a volume")
 }
 
@@ -241,13 +249,15 @@ func (c *Config) outsideSource(verified bool) (source.Source, error) {
 		return nil, err
 	}
 	if c.SourceImage == "" {
-		return source.NewHTTP(source.HTTPOptions{URL: c.SourceURL, CA: ca, Verified: verified, RefusedNetworks: refused})
+		return source.NewHTTP(source.HTTPOptions{URL: c.SourceURL, CA: ca, Verified: verified, RefusedNetworks: refused,
+			HeaderTimeout: c.SourceTimeout, StallTimeout: c.SourceTimeout})
 	}
 	credentials, err := readOptional("--source-auth-file", c.SourceAuthFile)
 	if err != nil {
 		return nil, err
 	}
-	return source.NewRegistry(source.RegistryOptions{Image: c.SourceImage, DockerConfig: credentials, CA: ca, RefusedNetworks: refused})
+	return source.NewRegistry(source.RegistryOptions{Image: c.SourceImage, DockerConfig: credentials, CA: ca, RefusedNetworks: refused,
+		Timing: source.HTTPOptions{HeaderTimeout: c.SourceTimeout, StallTimeout: c.SourceTimeout}})
 }
 
 func (c *Config) refusedNetworks() ([]netip.Prefix, error) {

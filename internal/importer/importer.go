@@ -167,7 +167,8 @@ func (r *run) decide(ctx context.Context, err error) (again bool, failure error)
 		return true, nil
 	}
 	verdict := failureOf(ctx, err, r.Fields)
-	if ctx.Err() != nil || verdict.Permanent || verdict.Reason == report.Internal || r.failures >= r.Retries {
+	passes := verdict.Reason == report.SourceUnreachable || verdict.Reason == report.RegistryUnavailable
+	if ctx.Err() != nil || verdict.Permanent || !passes || r.failures >= r.Retries {
 		return false, err
 	}
 	delay := r.RetryDelay << r.failures

@@ -68,7 +68,7 @@ func (j *job) move(ctx context.Context) (*report.Result, error) {
 	checkpoints, resume := j.checkpoints()
 	options := j.options(j.config.Destination)
 	options.Resume, options.Save, options.Retried = resume, checkpoints.Save, checkpoints.Attempt
-	options.Retries, options.RetryDelay = retries, retryDelay
+	options.Retries, options.RetryDelay = j.config.Retries, retryDelay
 	options.Reporter = j.reporter
 	return Run(ctx, options)
 }

@@ -45,7 +45,7 @@ func newPod(t *testing.T, registry *dvcrtest.Registry, sourceURL string, args ..
 		"--token-file=" + filepath.Join(p.dir, "token"),
 		"--registry-ca-file=" + filepath.Join(p.dir, "ca.crt"),
 		"--termination-log=" + filepath.Join(p.dir, "termination-log"),
-		"--refuse-network=",
+		"--refuse-network=", "--retries=0",
 	}, args...)
 	return p
 }

@@ -23,7 +23,7 @@ func (j *job) fill(ctx context.Context) (*report.Result, error) {
 	progress := &fill.Progress{}
 	stop := j.reporter.Follow(ctx, &fillStatus{Status: j.status, progress: progress})
 	defer stop()
-	r := &run{Options: Options{Fields: j.config.fields(), Retries: retries, RetryDelay: retryDelay, Retried: checkpoints.Attempt,
+	r := &run{Options: Options{Fields: j.config.fields(), Retries: j.config.Retries, RetryDelay: retryDelay, Retried: checkpoints.Attempt,
 		Save: checkpoints.Save, Status: j.status, Clock: clock.RealClock{}, Logger: j.logger}, resume: resume}
 	for {
 		before := offsetOf(r.resume)
