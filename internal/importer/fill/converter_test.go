@@ -53,6 +53,8 @@ func convertWith(t *testing.T, mode string) Converter {
 	}
 	converter := DefaultConverter
 	converter.Command = command
+	// Some kinds of test programs need much of an address space to begin with.
+	converter.Memory = 1 << 50
 	return converter
 }
 
@@ -88,6 +90,9 @@ func standIn(mode string, arguments []string) error {
 		return fmt.Errorf("could not open %s for %s:\n\x1b[31m\xffbad\x00 grain\n%s", options.File.Server.Path, arguments[len(arguments)-1], strings.Repeat("x", 1000))
 	case "full":
 		return errors.New("error while writing at byte 512: No space left on device")
+	case "limits":
+		limits, err := os.ReadFile("/proc/self/limits")
+		return errors.Join(err, errors.New(limitOf(limits, "Max cpu time")+limitOf(limits, "Max address space")+limitOf(limits, "Max core file size")+limitOf(limits, "Max open files")))
 	case "silent":
 		os.Exit(1)
 	}
@@ -102,6 +107,12 @@ func standIn(mode string, arguments []string) error {
 	}
 	_, err = target.WriteAt(file, 0)
 	return err
+}
+
+// limitOf finds one line of /proc/self/limits.
+func limitOf(limits []byte, name string) string {
+	_, line, _ := strings.Cut(string(limits), name)
+	return name + " " + strings.Fields(line)[0] + "; "
 }
 
 // readAll reads the whole image over the socket, in small steps.
@@ -252,6 +263,7 @@ func TestConversionFailures(t *testing.T) {
 		{"crash", nil, report.ImageCorrupt, "the vdi image cannot be converted", true},
 		{"full", nil, report.VolumeFull, "no space left", false},
 		{"spin", func(c *Converter) { c.Processor, c.ProcessorPerGiB = time.Second, 0 }, report.ImageCorrupt, "the signal", true},
+		{"limits", nil, report.ImageCorrupt, "Max cpu time 240; Max address space 1125899906842624; Max core file size 0; Max open files 64;", true},
 	} {
 		t.Run(tc.mode, func(t *testing.T) {
 			converter := convertWith(t, tc.mode)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/deckhouse/virtualization/internal/image/qcow2"
@@ -77,6 +78,7 @@ func TestHolesComeFirst(t *testing.T) {
 	}
 	defer stop()
 	begin := make(chan struct{})
+	start := sync.OnceFunc(func() { close(begin) })
 	l := &pipeline{steps: small, consumers: []consumer{s}, interrupt: func() {}}
 	l.beside = func(ctx context.Context) error {
 		<-begin
@@ -94,9 +96,8 @@ func TestHolesComeFirst(t *testing.T) {
 	}
 	read := bytes.NewReader(file)
 	_, err = l.run(context.Background(), readerFunc(func(p []byte) (int, error) {
-		if read.Len() < len(file)-100<<10 && begin != nil {
-			close(begin)
-			begin = nil
+		if read.Len() < len(file)-100<<10 {
+			start()
 		}
 		return read.Read(p)
 	}), 0)
