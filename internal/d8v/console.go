@@ -47,7 +47,7 @@ func newConsoleCommand(flags *genericclioptions.ConfigFlags, streams genericioop
 				return fmt.Errorf("console of %s/%s: %w", namespace, name, err)
 			}
 			_, _ = fmt.Fprintf(streams.ErrOut, "Connected to %s/%s. Press Enter for a prompt, Ctrl+] to leave.\r\n", namespace, name)
-			return runConsole(conn, streams)
+			return runConsole(command.Context(), conn, streams)
 		},
 	}
 	command.Flags().DurationVar(&timeout, "connect-timeout", 30*time.Second, "how long to wait for the connection")
@@ -56,7 +56,7 @@ func newConsoleCommand(flags *genericclioptions.ConfigFlags, streams genericioop
 
 // runConsole puts the terminal into raw mode, so that every key reaches the
 // guest, and joins it with conn until either side ends.
-func runConsole(conn *gorilla.Conn, streams genericiooptions.IOStreams) error {
+func runConsole(ctx context.Context, conn *gorilla.Conn, streams genericiooptions.IOStreams) error {
 	if file, ok := streams.In.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		state, err := term.MakeRaw(int(file.Fd()))
 		if err != nil {
@@ -64,12 +64,13 @@ func runConsole(conn *gorilla.Conn, streams genericiooptions.IOStreams) error {
 		}
 		defer func() { _ = term.Restore(int(file.Fd()), state) }()
 	}
-	return join(conn, streams.In, streams.Out)
+	return join(ctx, conn, streams.In, streams.Out)
 }
 
-// join copies in both directions. It returns nil when the user left, when the
-// guest's side ended normally, or when the input ended and the server closed.
-func join(conn *gorilla.Conn, in io.Reader, out io.Writer) error {
+// join copies in both directions until the context ends. It returns nil when the
+// user left, when the guest's side ended normally, or when the input ended and the
+// server closed.
+func join(ctx context.Context, conn *gorilla.Conn, in io.Reader, out io.Writer) error {
 	done := make(chan error, 2)
 	go func() { done <- receive(conn, out) }()
 	go func() {
@@ -79,10 +80,17 @@ func join(conn *gorilla.Conn, in io.Reader, out io.Writer) error {
 			done <- err
 		}
 	}()
-	err := <-done
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	_ = conn.WriteControl(gorilla.CloseMessage, gorilla.FormatCloseMessage(gorilla.CloseNormalClosure, ""), time.Now().Add(time.Second))
 	_ = conn.Close()
 	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("the console was left: %w", ctx.Err())
 	case errors.Is(err, errEscaped), gorilla.IsCloseError(err, gorilla.CloseNormalClosure):
 		return nil
 	case gorilla.IsCloseError(err, gorilla.CloseGoingAway):

@@ -5,7 +5,9 @@ package d8v
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -64,6 +66,11 @@ func (f *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the namespace "team".
 func run(t *testing.T, fake *fakeCluster, in io.Reader, args ...string) (string, error) {
 	t.Helper()
+	return runWith(t.Context(), t, fake, in, args...)
+}
+
+func runWith(ctx context.Context, t *testing.T, fake *fakeCluster, in io.Reader, args ...string) (string, error) {
+	t.Helper()
 	server := httptest.NewServer(fake)
 	t.Cleanup(server.Close)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
@@ -74,7 +81,7 @@ func run(t *testing.T, fake *fakeCluster, in io.Reader, args ...string) (string,
 	var out bytes.Buffer
 	command := NewCommand(genericiooptions.IOStreams{In: in, Out: &out, ErrOut: io.Discard})
 	command.SetArgs(append([]string{"--kubeconfig", kubeconfig}, args...))
-	err := command.Execute()
+	err := command.ExecuteContext(ctx)
 	return out.String(), err
 }
 
@@ -159,5 +166,74 @@ func TestBadArguments(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "give NAME or NAME.NAMESPACE") {
 			t.Errorf("%q: got %v", argument, err)
 		}
+	}
+}
+
+// Whoever ends the client by a signal does not wait for the guest to say something.
+func TestConsoleEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	fake := &fakeCluster{}
+	go func() {
+		_, err := runWith(ctx, t, fake, keys(t), "console", "web")
+		ended <- err
+	}()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		fake.mu.Lock()
+		connected := len(fake.paths) == 1
+		fake.mu.Unlock()
+		if connected {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it never connected")
+		}
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the console goes on")
+	}
+}
+
+// The end of a piped input is no reason to leave: the answer is still to come.
+func TestConsoleOfAPipeWaitsForTheAnswer(t *testing.T) {
+	out, err := run(t, &fakeCluster{closeCode: 1000}, strings.NewReader("bye"), "console", "web")
+	if err != nil || out != "" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+func TestKeysBeforeTheEscapeKeyAreSent(t *testing.T) {
+	out, err := run(t, &fakeCluster{}, io.MultiReader(slowly("reb"), slowly("oot\x1dnever sent")), "console", "web")
+	if err != nil || (out != "REBOOT" && out != "REB") || strings.Contains(out, "NEVER") {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// slowly gives its text after a while, as people type.
+func slowly(text string) io.Reader {
+	reader, writer := io.Pipe()
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		_, _ = writer.Write([]byte(text))
+		_ = writer.Close()
+	}()
+	return reader
+}
+
+func TestConnectTimeout(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer silent.Close()
+	began := time.Now()
+	command := NewCommand(genericiooptions.IOStreams{In: strings.NewReader(""), Out: io.Discard, ErrOut: io.Discard})
+	command.SetArgs([]string{"--server", silent.URL, "console", "-n", "team", "web", "--connect-timeout=100ms"})
+	err := command.ExecuteContext(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "console of team/web") || time.Since(began) > 10*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }
