@@ -5,6 +5,7 @@ package gc_test
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -241,25 +242,39 @@ func TestATagWithoutItsManifestGoes(t *testing.T) {
 func TestAbandonedUploads(t *testing.T) {
 	registry := dvcrtest.Start(t)
 	pusher := importer(t, registry, debian)
-	abandoned := pusher.do("POST", "/v2/"+debian+"/blobs/uploads/", nil, "")
-	must(t, expect("patch", pusher.do("PATCH", abandoned.Header().Get("Location"), []byte("hello"), "application/octet-stream"), 202))
-	registry.Clock.Step(gc.IdleUploadAge - time.Minute)
+	begin := func() (location, id string) {
+		started := pusher.do("POST", "/v2/"+debian+"/blobs/uploads/", nil, "")
+		return started.Header().Get("Location"), started.Header().Get("Docker-Upload-UUID")
+	}
+	location, abandoned := begin()
+	must(t, expect("patch", pusher.do("PATCH", location, []byte("hello"), "application/octet-stream"), 202))
+	stamp(t, registry, abandoned)
+	registry.Clock.Step(gc.IdleUploadAge - time.Second)
 	if report, err := registry.Collector.PurgeUploads(context.Background()); err != nil || report.Uploads != 0 {
 		t.Errorf("too early: %+v, %v", report, err)
 	}
-	registry.Clock.Step(time.Minute + time.Second)
-	running := pusher.do("POST", "/v2/"+debian+"/blobs/uploads/", nil, "")
-	for _, file := range stored(t, registry) {
-		if strings.Contains(file, running.Header().Get("Docker-Upload-UUID")) {
-			must(t, os.Chtimes(filepath.Join(registry.Root, "docker/registry/v2", file), time.Time{}, registry.Clock.Now()))
-		}
-	}
+	registry.Clock.Step(time.Second)
+	location, running := begin()
+	stamp(t, registry, running)
 	if report, err := registry.Collector.PurgeUploads(context.Background()); err != nil || report.Uploads != 1 || report.FreedBytes < 5 {
 		t.Errorf("%+v, %v", report, err)
 	}
-	must(t, expect("the running one", pusher.do("PATCH", running.Header().Get("Location"), []byte("x"), "application/octet-stream"), 202))
+	must(t, expect("the running one", pusher.do("PATCH", location, []byte("x"), "application/octet-stream"), 202))
+	stamp(t, registry, running)
 	registry.Clock.Step(2 * gc.IdleUploadAge)
 	if report := collect(t, registry); report.Uploads != 1 || report.Repositories != 1 {
 		t.Errorf("a collection does the same: %+v", report)
 	}
+}
+
+// stamp sets the times of an upload's files by the collector's clock: the file
+// system's goes on while that stands still.
+func stamp(t *testing.T, registry *dvcrtest.Registry, id string) {
+	t.Helper()
+	must(t, filepath.WalkDir(filepath.Join(registry.Root, "docker/registry/v2/repositories", debian, "_uploads", id), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(path, time.Time{}, registry.Clock.Now())
+	}))
 }
