@@ -252,6 +252,10 @@ func (r reply) send(w http.ResponseWriter) {
 			header.Set(headerLength, strconv.FormatInt(r.length, 10))
 		}
 	}
+	if r.status == http.StatusServiceUnavailable {
+		// `curl --retry` waits for as long, and sends the file again.
+		header.Set("Retry-After", "1")
+	}
 	if r.status >= http.StatusBadRequest {
 		// A body that was not read would be taken for the next request.
 		header.Set("Connection", "close")

@@ -27,7 +27,7 @@ func (s *Server) Open(ctx context.Context) (source.Stream, error) {
 		// The importer has dropped what came, and nobody else has kept it.
 		if s.active != nil {
 			s.active.interrupt()
-			s.end(s.active, reply{status: http.StatusServiceUnavailable, text: "the file has to be sent once more, from its first byte"})
+			s.end(s.active, reply{status: http.StatusServiceUnavailable, text: "the file has to be sent once more, from its first byte, which `curl --retry 3` does by itself"})
 		}
 		s.upload = upload{length: source.UnknownSize}
 		s.announce()

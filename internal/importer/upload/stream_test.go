@@ -129,8 +129,12 @@ func TestASecondPassNeedsTheFileAgain(t *testing.T) {
 		t.Fatal(p.err)
 	}
 	b.start()
-	if got := body(first.answer(503)); got != "the file has to be sent once more, from its first byte\n" {
+	response := first.answer(503)
+	if got := body(response); got != "the file has to be sent once more, from its first byte, which `curl --retry 3` does by itself\n" {
 		t.Errorf("answer %q", got)
+	}
+	if got := response.Header.Get("Retry-After"); got != "1" {
+		t.Errorf("retry after %q", got)
 	}
 	second := b.dial().head("PUT", path, "Content-Length: 160000").text(content)
 	b.expectWhole()
