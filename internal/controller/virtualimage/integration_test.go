@@ -427,8 +427,8 @@ func TestRestartOfTheControllerDuringTheImport(t *testing.T) {
 func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
 	w := newWorld(t)
 	// A whole life takes: finalizer, Secret, Pod, three states, removal of both
-	// helpers, a deleted Secret, a state and the finalizer.
-	for n := 1; n <= 12; n++ {
+	// helpers, what may be left of them in two places, two states and the finalizer.
+	for n := 1; n <= 16; n++ {
 		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
 			w.t = t
 			w.CrashAt(n)

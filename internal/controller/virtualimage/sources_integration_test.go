@@ -119,6 +119,38 @@ func (w *world) playListening(pod *corev1.Pod) {
 	}
 }
 
+func TestACrashAtEachWriteOfAnUploadLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	// Up to the addresses: finalizer, Secret, Service, Ingress, Pod, two states. The
+	// deletion then takes the same away again.
+	for n := 1; n <= 14; n++ {
+		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
+			w.t = t
+			w.CrashAt(n)
+			image := w.create(fmt.Sprintf("upload-%d", n), v1alpha2.VirtualImageDataSource{Type: "Upload"})
+			w.playListening(w.waitPod(image, nil))
+			w.waitStatus(image, "WaitForUserUpload", "WaitForUserUpload")
+			w.delete(image)
+			w.waitNoChildren(image)
+			way := metav1.ObjectMeta{Namespace: w.module, Name: "d8v-upload-" + string(image.UID)}
+			controllertest.WaitGone(t, w.Client, &corev1.Service{ObjectMeta: way}, &networkingv1.Ingress{ObjectMeta: way})
+		})
+	}
+}
+
+// A deletion right after the creation finds whatever was made in between.
+func TestDeletionAtAnyMomentLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	for n := range 12 {
+		image := w.create(fmt.Sprintf("short-%d", n), v1alpha2.VirtualImageDataSource{Type: "Upload"})
+		time.Sleep(time.Duration(n) * 4 * time.Millisecond)
+		w.delete(image)
+		w.waitNoChildren(image)
+		way := metav1.ObjectMeta{Namespace: w.module, Name: "d8v-upload-" + string(image.UID)}
+		controllertest.WaitGone(t, w.Client, &corev1.Service{ObjectMeta: way}, &networkingv1.Ingress{ObjectMeta: way})
+	}
+}
+
 func TestPullSecretAppears(t *testing.T) {
 	w := newWorld(t)
 	image := w.create("pulled", v1alpha2.VirtualImageDataSource{Type: "ContainerImage", ContainerImage: &v1alpha2.ContainerImageSource{

@@ -86,6 +86,7 @@ func Setup[T client.Object](mgr ctrl.Manager, name string, options Options, adap
 // Names of indexes, after the controller's name.
 const (
 	indexPods     = ".pods"
+	indexOwners   = ".owners"
 	indexSecret   = ".pullSecret"
 	indexClaim    = ".claim"
 	indexUnready  = ".unready"
@@ -105,6 +106,7 @@ func (x indexes[T]) setup(indexer client.FieldIndexer) error {
 		values client.IndexerFunc
 	}{
 		{&corev1.Pod{}, indexPods, podsOf(x.adapter.Kind)},
+		{&corev1.Pod{}, indexOwners, ownersOf(x.adapter.Kind)},
 		{x.adapter.New(), indexSecret, x.secretOf},
 		{x.adapter.New(), indexClaim, func(object client.Object) []string { return []string{x.claimOf(object)} }},
 		{x.adapter.New(), indexUnready, x.unready},
@@ -131,6 +133,17 @@ func podsOf(kind string) client.IndexerFunc {
 			return nil
 		}
 		return []string{string(owner.UID)}
+	}
+}
+
+// ownersOf finds the importers of an image by its name.
+func ownersOf(kind string) client.IndexerFunc {
+	return func(object client.Object) []string {
+		var out []string
+		for _, request := range ownerOf(kind)(context.Background(), object) {
+			out = append(out, request.String())
+		}
+		return out
 	}
 }
 

@@ -80,7 +80,9 @@ func tokenLeft(left time.Duration) func(*corev1.Pod) {
 }
 
 func withReady(o *Observed) {
-	o.Image.Status.Phase = "Ready"
+	if o.Image.DeletedAt == nil {
+		o.Image.Status.Phase = "Ready"
+	}
 	o.Image.Status.Progress = "100%"
 	o.Image.Status.ObservedGeneration = 1
 	o.Image.Status.Conditions = []metav1.Condition{
@@ -136,7 +138,7 @@ func failureMessage(t *testing.T, failure report.Failure) string {
 }
 
 func deletedAt(at time.Time) func(*Observed) {
-	return func(o *Observed) { o.Image.DeletedAt = ptr.To(at) }
+	return func(o *Observed) { o.Image.DeletedAt, o.Image.Status.Phase = ptr.To(at), v1alpha2.ImageTerminating }
 }
 
 func cleanupFailed(at time.Time) func(*Observed) {

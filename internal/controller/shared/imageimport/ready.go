@@ -8,10 +8,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 )
 
@@ -145,11 +148,29 @@ func (d *draft) terminating() Decision {
 	for _, namespace := range d.Image.places(d.Settings) {
 		d.removeSecret(namespace)
 	}
+	if d.before.Phase != v1alpha2.ImageTerminating {
+		return d.removeUnseen()
+	}
 	if d.Image.OnVolume() && d.removeVolume() {
 		d.leaving(fmt.Sprintf("Waiting for PersistentVolumeClaim %s/%s to be deleted", d.Image.Namespace, d.Image.owner().ClaimName()))
 		return d.finish()
 	}
 	return d.emptyRegistry()
+}
+
+// removeUnseen is the first step of each deletion. What was made a moment ago may
+// not be in the cache yet, and in another namespace nothing else would remove it.
+// The next step comes with the status that is written here, and sees it.
+func (d *draft) removeUnseen() Decision {
+	for _, namespace := range d.Image.places(d.Settings) {
+		d.out.Delete = append(d.out.Delete, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: d.Image.ChildName()}})
+	}
+	if d.Image.Spec.Source.Type == v1alpha2.DataSourceUpload {
+		way := metav1.ObjectMeta{Namespace: d.Settings.Namespace, Name: importerpod.UploadName(d.Image.UID)}
+		d.out.Delete = append(d.out.Delete, &corev1.Service{ObjectMeta: way}, &networkingv1.Ingress{ObjectMeta: way})
+	}
+	d.leaving("Removing what the import has left")
+	return d.finish()
 }
 
 // isUsable tells that there is something that users could lose.

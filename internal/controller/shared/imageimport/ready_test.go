@@ -143,6 +143,22 @@ func TestDecideDeletionWaitsForUsers(t *testing.T) {
 	}
 }
 
+// What was created a moment ago may not be in the cache.
+func TestDecideDeletionBeginsWithTheUnseen(t *testing.T) {
+	begin := func(o *Observed) { o.Image.Status.Phase = "Provisioning" }
+	got := Decide(observe(deletedAt(now), begin))
+	if writesOf(got) != "delete Secret, delete Secret, delete Pod, delete Pod" || got.Finalizer != shared.FinalizerKeep || got.EmptyRegistry {
+		t.Errorf("decision: %s, %+v", writesOf(got), got)
+	}
+	got = Decide(observe(uploading(time.Time{}), deletedAt(now), begin))
+	if writesOf(got) != "delete Secret, delete Secret, delete Pod, delete Pod, delete Service, delete Ingress" {
+		t.Errorf("writes: %s", writesOf(got))
+	}
+	if got.Status.Phase != "Terminating" {
+		t.Errorf("the next step does not come: %s", got.Status.Phase)
+	}
+}
+
 func TestDecideDeletionOfAnUploadClosesIt(t *testing.T) {
 	listening := withPod(container(corev1.PodRunning, 0, runningSince(now), corev1.ContainerState{}))
 	got := Decide(observe(deletedAt(now), uploading(now.Add(time.Hour)), listening, withWay))

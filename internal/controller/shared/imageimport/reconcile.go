@@ -107,6 +107,13 @@ func NewReconciler[T client.Object](
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	image := r.Adapter.New()
+	if _, err := shared.Get(ctx, r.Client, req.NamespacedName, image); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.removeOrphans(ctx, req.NamespacedName, image.GetUID()); err != nil {
+		return ctrl.Result{}, err
+	}
 	inner := shared.Reconciler[T, observation[T]]{
 		Executor: r.Executor, New: r.Adapter.New, Observe: r.observe, Decide: r.plan,
 	}

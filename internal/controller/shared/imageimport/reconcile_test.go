@@ -28,6 +28,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 	"github.com/deckhouse/virtualization/internal/controller/shared/usage"
 	"github.com/deckhouse/virtualization/internal/dvcr"
@@ -104,7 +105,8 @@ func newWorld(t *testing.T, funcs interceptor.Funcs, objects ...client.Object) *
 	}
 	adapter := testAdapter()
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(funcs).
-		WithStatusSubresource(&v1alpha2.VirtualImage{}).WithIndex(&corev1.Pod{}, "test"+indexPods, podsOf("VirtualImage"))
+		WithStatusSubresource(&v1alpha2.VirtualImage{}).WithIndex(&corev1.Pod{}, "test"+indexPods, podsOf("VirtualImage")).
+		WithIndex(&corev1.Pod{}, "test"+indexOwners, ownersOf("VirtualImage"))
 	for _, kind := range usage.Kinds() {
 		builder.WithIndex(kind, usage.Field("test"), usage.Keys)
 	}
@@ -195,6 +197,41 @@ func TestReconcileStartsAndFollowsAnImport(t *testing.T) {
 	}
 }
 
+// The server may delete an image in the moment in which it accepts the finalizer.
+func TestReconcileRemovesWhatAnImageThatIsGoneHasLeft(t *testing.T) {
+	o := observe(uploading(time.Time{}))
+	gone := importerpod.Pod(newDraft(o).order())
+	other := observe(func(o *Observed) { o.Image.Name = "other" })
+	kept := importerpod.Pod(newDraft(other).order())
+	kept.Name = "kept"
+	way := metav1.ObjectMeta{Namespace: gone.Namespace, Name: "d8v-upload-" + testUID}
+	children := []client.Object{
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: gone.Namespace, Name: gone.Name}},
+		&corev1.Service{ObjectMeta: way}, &networkingv1.Ingress{ObjectMeta: way}, gone,
+	}
+	again := storedImage(func(i *v1alpha2.VirtualImage) { i.UID = "another" })
+	for name, objects := range map[string][]client.Object{"nothing has the name": nil, "another image has the name": {again}} {
+		t.Run(name, func(t *testing.T) {
+			all := append([]client.Object{kept.DeepCopy()}, objects...)
+			for _, child := range children {
+				all = append(all, child.DeepCopyObject().(client.Object))
+			}
+			w := newWorld(t, interceptor.Funcs{}, all...)
+			if _, err := w.reconcile(t); err != nil {
+				t.Fatal(err)
+			}
+			for _, child := range children {
+				if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(child), child.DeepCopyObject().(client.Object)); !apierrors.IsNotFound(err) {
+					t.Errorf("%T is left: %v", child, err)
+				}
+			}
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(kept), &corev1.Pod{}); err != nil {
+				t.Errorf("the importer of another image: %v", err)
+			}
+		})
+	}
+}
+
 func TestReconcileLeavesAForeignPodAlone(t *testing.T) {
 	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-virtualization", Name: childKey().Name, UID: "foreign"}}
 	w := newWorld(t, interceptor.Funcs{}, storedImage(), foreign)
@@ -249,6 +286,7 @@ func TestReconcileReturnsOtherErrors(t *testing.T) {
 func TestReconcileTriesToEmptyTheRegistryUntilTheDeadline(t *testing.T) {
 	leaving := func(i *v1alpha2.VirtualImage) {
 		i.DeletionTimestamp, i.Finalizers = &metav1.Time{Time: now}, []string{"example.org/cleanup"}
+		i.Status.Phase = v1alpha2.ImageTerminating
 	}
 	w := newWorld(t, interceptor.Funcs{}, storedImage(leaving))
 	w.registry.broken = true
@@ -281,6 +319,7 @@ func TestReconcileTriesToEmptyTheRegistryUntilTheDeadline(t *testing.T) {
 func TestReconcileEmptiesAMendedRegistry(t *testing.T) {
 	w := newWorld(t, interceptor.Funcs{}, storedImage(func(i *v1alpha2.VirtualImage) {
 		i.DeletionTimestamp, i.Finalizers = &metav1.Time{Time: now}, []string{"example.org/cleanup"}
+		i.Status.Phase = v1alpha2.ImageTerminating
 	}))
 	w.registry.broken = true
 	if _, err := w.reconcile(t); err != nil {
