@@ -55,14 +55,14 @@ func clusterImage(name string, phase v1alpha2.ImagePhase, kind, namespace, sourc
 	return out
 }
 
-func claim(name, state, kind, source string) *corev1.PersistentVolumeClaim {
+func claim(name, state, kind string) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "team", Name: name,
 			Annotations: map[string]string{"virtualization.deckhouse.io/population": fmt.Sprintf(`{"state":%q}`, state)},
 		},
 		Spec: corev1.PersistentVolumeClaimSpec{DataSourceRef: &corev1.TypedObjectReference{
-			APIGroup: ptr.To("virtualization.deckhouse.io"), Kind: kind, Name: source,
+			APIGroup: ptr.To("virtualization.deckhouse.io"), Kind: kind, Name: "debian",
 		}},
 	}
 }
@@ -95,8 +95,8 @@ func TestUsers(t *testing.T) {
 		image("copying", "Provisioning", "ClusterVirtualImage", "debian", "1"), image("copied", "Ready", "ClusterVirtualImage", "debian", "1"),
 		image("not-begun", "Pending", "ClusterVirtualImage", "debian", ""), image("of-namesake", "Provisioning", "ClusterVirtualImage", "debian", "0"),
 		clusterImage("copying", "Pending", "ClusterVirtualImage", "", "debian", "1"), clusterImage("of-project", "Provisioning", "VirtualImage", "team", "debian", "2"),
-		claim("filling", "Running", "ClusterVirtualImage", "debian"), claim("filled", "Done", "ClusterVirtualImage", "debian"),
-		claim("d8v-vd-1", "Running", "ClusterVirtualImage", "debian"),
+		claim("filling", "Running", "ClusterVirtualImage"), claim("filled", "Done", "ClusterVirtualImage"),
+		claim("d8v-vd-1", "Running", "ClusterVirtualImage"),
 	)
 	for _, tc := range []struct {
 		kind, namespace, uid, want string
@@ -163,7 +163,7 @@ func TestEventsWakeWhatIsNamed(t *testing.T) {
 	if got := fmt.Sprint(requests(web, "ClusterVirtualImage")); got != "[/iso]" {
 		t.Errorf("cluster images: %s", got)
 	}
-	foreign := claim("a", "", "VirtualImage", "debian")
+	foreign := claim("a", "", "VirtualImage")
 	foreign.Spec.DataSourceRef.APIGroup = ptr.To("example.org")
 	if got := requests(foreign, "VirtualImage"); got != nil {
 		t.Errorf("a claim of somebody else's: %v", got)
