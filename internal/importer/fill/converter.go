@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -30,6 +31,9 @@ type Converter struct {
 	// Processor bounds its processor time, ProcessorPerGiB more for each GiB of
 	// the disk.
 	Processor, ProcessorPerGiB time.Duration
+	// Readable is what it may read: itself, its libraries, the properties of
+	// devices. It may write to the volume only.
+	Readable []string
 }
 
 // DefaultConverter is how qemu-img is run. A conversion takes a few seconds of
@@ -39,6 +43,7 @@ var DefaultConverter = Converter{
 	Memory:          2 << 30,
 	Processor:       2 * time.Minute,
 	ProcessorPerGiB: 2 * time.Minute,
+	Readable:        []string{"/bin", "/lib", "/lib64", "/usr", "/etc/ld.so.cache", "/sys"},
 }
 
 // conversion is one run of the converter.
@@ -96,6 +101,11 @@ func (c Converter) run(ctx context.Context, job conversion, ready func()) error 
 	if err != nil {
 		return err
 	}
+	limits := confinement{readable: c.Readable, writable: []string{os.DevNull, job.disk.Path()}}
+	return limits.run(func() error { return c.runConfined(ctx, job, arguments, ready) })
+}
+
+func (c Converter) runConfined(ctx context.Context, job conversion, arguments []string, ready func()) error {
 	output := &tail{}
 	command := exec.CommandContext(ctx, c.Command, arguments...)
 	command.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
@@ -111,7 +121,7 @@ func (c Converter) run(ctx context.Context, job conversion, ready func()) error 
 		return fmt.Errorf("bound the converter: %w", err)
 	}
 	ready()
-	err = command.Wait()
+	err := command.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -55,6 +55,7 @@ func convertWith(t *testing.T, mode string) Converter {
 	converter.Command = command
 	// Some kinds of test programs need much of an address space to begin with.
 	converter.Memory = 1 << 50
+	converter.Readable = append(slices.Clone(converter.Readable), filepath.Dir(program), filepath.Dir(command), "/proc")
 	return converter
 }
 
@@ -93,6 +94,8 @@ func standIn(mode string, arguments []string) error {
 	case "limits":
 		limits, err := os.ReadFile("/proc/self/limits")
 		return errors.Join(err, errors.New(limitOf(limits, "Max cpu time")+limitOf(limits, "Max address space")+limitOf(limits, "Max core file size")+limitOf(limits, "Max open files")))
+	case "curious":
+		return escape(arguments[len(arguments)-1])
 	case "silent":
 		os.Exit(1)
 	}
@@ -107,6 +110,23 @@ func standIn(mode string, arguments []string) error {
 	}
 	_, err = target.WriteAt(file, 0)
 	return err
+}
+
+// escape tells what of it a converter could do that it should not.
+func escape(target string) error {
+	got := []error{errors.New("escaped by")}
+	try := func(what string, err error) {
+		if err == nil {
+			got = append(got, errors.New(what))
+		}
+	}
+	_, err := os.ReadFile("/etc/passwd")
+	try("read", err)
+	_, err = os.ReadDir("/etc")
+	try("list", err)
+	try("write", os.WriteFile(target+".more", nil, 0o600))
+	try("remove", os.Remove(target))
+	return errors.Join(got...)
 }
 
 // limitOf finds one line of /proc/self/limits.
@@ -329,6 +349,31 @@ func TestConversionComparesChecksums(t *testing.T) {
 	var mismatch *image.MismatchError
 	if !errors.As(err, &mismatch) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A converter that was taken over finds nothing, as far as the kernel can confine
+// it.
+func TestConverterIsConfined(t *testing.T) {
+	escapes := "escaped by; check"
+	if !canConfine() {
+		escapes = "escaped by read list write"
+	}
+	_, err := Fill(context.Background(), Options{Source: rangedServer(vdiFile(3)), Target: t.TempDir(), Size: size, Converter: convertWith(t, "curious")})
+	wantFailure(t, err, report.ImageCorrupt, "cannot be converted: "+escapes)
+	// The importer itself is not.
+	if _, err := os.ReadFile("/etc/passwd"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConverterIsNotConfinedToNothing(t *testing.T) {
+	missing := confinement{writable: []string{"/nonexistent"}}
+	if err := missing.run(func() error { return nil }); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if err := (confinement{readable: []string{"/nonexistent"}}).run(func() error { return nil }); err != nil {
+		t.Error(err)
 	}
 }
 

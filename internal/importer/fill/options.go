@@ -85,7 +85,7 @@ func (p *Progress) begin(phase string, offset, total int64) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Converter == (Converter{}) {
+	if o.Converter.Command == "" {
 		o.Converter = DefaultConverter
 	}
 	if o.Save == nil {
