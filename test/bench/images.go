@@ -1,0 +1,117 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// piece is how much data lies together on a disk: files are scattered, but not
+// down to single clusters.
+const piece = 4 * mib
+
+// images makes the files, each once.
+type images struct {
+	dir     string
+	options options
+}
+
+// once returns the file's path and calls the function if it is not there yet.
+func (i images) once(name string, create func(path string) error) (string, error) {
+	path := filepath.Join(i.dir, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := create(path); err != nil {
+		_ = os.Remove(path)
+		return "", err
+	}
+	return path, nil
+}
+
+func (i images) qcow2(ctx context.Context) (string, error) {
+	return i.once("disk.qcow2", func(path string) error {
+		return i.from(ctx, path, i.options.data, i.options.disk, "qemu-img", "convert", "-f", "raw", "-O", "qcow2")
+	})
+}
+
+func (i images) vmdk(ctx context.Context) (string, error) {
+	return i.once("disk.vmdk", func(path string) error {
+		return i.from(ctx, path, i.options.data, i.options.disk, "qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized")
+	})
+}
+
+func (i images) sparse(context.Context) (string, error) {
+	return i.once("sparse.raw", func(path string) error { return writeDisk(path, i.options.sparseData, i.options.sparseDisk) })
+}
+
+func (i images) packed(ctx context.Context) (string, error) {
+	return i.once("packed.raw.xz", func(path string) error {
+		raw := path[:len(path)-len(".xz")]
+		if err := writeDisk(raw, i.options.packedData, i.options.packedData); err != nil {
+			return err
+		}
+		return command(ctx, "xz", "-1", "-T0", raw)
+	})
+}
+
+// from converts a disk that is removed afterwards.
+func (i images) from(ctx context.Context, path string, data, disk int64, converter ...string) error {
+	raw := path + ".raw"
+	defer os.Remove(raw)
+	if err := writeDisk(raw, data, disk); err != nil {
+		return err
+	}
+	return command(ctx, converter[0], append(converter[1:], raw, path)...)
+}
+
+// writeDisk makes a sparse raw disk with pieces of data all over it. The data has
+// four bits in each byte, so that it can be compressed like that of real disks.
+func writeDisk(path string, dataMiB, diskMiB int64) error {
+	if dataMiB > diskMiB {
+		return fmt.Errorf("%d MiB of data do not fit on a disk of %d MiB", dataMiB, diskMiB)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := file.Truncate(diskMiB * mib); err != nil {
+		return err
+	}
+	random := rand.NewChaCha8([32]byte{1})
+	pieces := max(dataMiB*mib/piece, 1)
+	buffer := make([]byte, min(piece, dataMiB*mib))
+	for n := range pieces {
+		_, _ = random.Read(buffer)
+		for i := range buffer {
+			buffer[i] &= 0x0f
+		}
+		if n == 0 {
+			buffer[510], buffer[511] = 0x55, 0xaa
+		}
+		at := n * (diskMiB * mib / pieces) / mib * mib
+		if _, err := file.WriteAt(buffer, at); err != nil {
+			return err
+		}
+	}
+	return file.Sync()
+}
+
+// command runs a program and makes an error of what it says.
+func command(ctx context.Context, name string, args ...string) error {
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, bytes.TrimSpace(said.Bytes()))
+	}
+	return nil
+}
