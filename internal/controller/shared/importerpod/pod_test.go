@@ -9,12 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
+	"github.com/deckhouse/virtualization/internal/importer"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -190,6 +192,12 @@ func TestArgs(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			config := importer.Config{Verb: tc.want[0]}
+			flags := pflag.NewFlagSet(tc.name, pflag.ContinueOnError)
+			config.AddFlags(flags)
+			if err := flags.Parse(Pod(tc.order).Spec.Containers[0].Args[1:]); err != nil {
+				t.Errorf("the importer does not know it: %v", err)
+			}
 			want := append(slices.Clone(tc.want), common...)
 			if got := Pod(tc.order).Spec.Containers[0].Args; !slices.Equal(got, want) {
 				t.Errorf("arguments:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
