@@ -13,31 +13,45 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
 // upload is the one that is open, or a fresh one if there is none or if its time is
 // over.
 func (d *draft) upload() importerpod.Upload {
-	if open := d.Upload.Open; open != nil && d.Now.Before(open.ExpiresAt) {
-		return *open
+	if d.uploadIsOpen() {
+		return *d.Upload.Open
 	}
 	return d.Upload.Fresh
 }
 
+// uploadIsOpen tells that the addresses that were told can be used. Who is sending
+// when their time is over may finish.
+func (d *draft) uploadIsOpen() bool {
+	open := d.Upload.Open
+	if open == nil {
+		return false
+	}
+	sending := d.pod != nil && d.uploadBegan() && d.Progress.Phase != report.PhaseWaiting && d.Now.Sub(d.Progress.At) < uploadSilence
+	return sending || d.Now.Before(open.ExpiresAt)
+}
+
+// uploadSilence is after how long without a report nobody is sending any more.
+const uploadSilence = time.Minute
+
 // followUpload decides by what the importer that takes an upload does.
 func (d *draft) followUpload(s importerpod.State, done func(importerpod.State) Decision) Decision {
-	expired := d.Upload.Open == nil || !d.Now.Before(d.Upload.Open.ExpiresAt)
 	switch {
 	case s.Stage == importerpod.StageDone:
 		return done(s)
-	case expired:
+	case !d.uploadIsOpen():
 		return d.uploadExpired()
 	case s.Stage == importerpod.StageFailed && d.classify(s.Failure).upload:
 		return d.uploadRefused(s)
 	}
-	d.requeue(d.Upload.Open.ExpiresAt.Sub(d.Now))
+	d.requeue(max(d.Upload.Open.ExpiresAt.Sub(d.Now), uploadSilence))
 	d.openUpload(d.order())
-	if s.Stage == importerpod.StageRunning && !d.uploadBegan() {
+	if s.Stage == importerpod.StageRunning && !d.uploadGoesOn(s) {
 		d.keepSecret()
 		return d.waitForUpload(s)
 	}
@@ -47,6 +61,15 @@ func (d *draft) followUpload(s importerpod.State, done func(importerpod.State) D
 // uploadBegan tells whether any bytes have come in over the addresses.
 func (d *draft) uploadBegan() bool {
 	return d.Progress != nil && d.Progress.TransferredBytes > 0
+}
+
+// uploadGoesOn tells that the client is there. After an importer was started again
+// that is known only when more bytes have come.
+func (d *draft) uploadGoesOn(s importerpod.State) bool {
+	if d.uploadBegan() && d.Progress.Phase == report.PhaseWaiting {
+		return false
+	}
+	return d.uploadBegan() && (s.Failure == nil || d.movesSince(s.StartedAt))
 }
 
 // openUpload keeps what leads to the importer as the settings say, and tells the
@@ -106,8 +129,11 @@ func (d *draft) waitForUpload(s importerpod.State) Decision {
 		return d.finish()
 	}
 	d.phase(v1alpha2.ImageWaitForUserUpload)
-	message := fmt.Sprintf("Upload the file to an address of status.imageUploadURLs, for example with curl -T FILE ADDRESS, before %s",
-		d.Upload.Open.ExpiresAt.UTC().Format(time.RFC3339))
+	before := d.Upload.Open.ExpiresAt.UTC().Format(time.RFC3339)
+	message := fmt.Sprintf("Upload the file to an address of status.imageUploadURLs, for example with curl -T FILE ADDRESS, before %s", before)
+	if d.uploadBegan() {
+		message = fmt.Sprintf("The upload was interrupted; continue it at the same address of status.imageUploadURLs, or begin it again there, before %s", before)
+	}
 	d.notReady(v1alpha2.ReasonWaitForUserUpload, message)
 	d.event(corev1.EventTypeNormal, eventWaiting, message)
 	return d.finish()

@@ -69,6 +69,18 @@ func TestDecideUpload(t *testing.T) {
 			writes: "apply Service, apply Ingress", requeue: time.Hour,
 		},
 		{
+			name: "importer was killed in the middle", observed: observe(uploading(hour), withProgress(report.Progress{TransferredBytes: 3, TotalBytes: 4}, now.Add(-time.Hour)),
+				withPod(container(corev1.PodRunning, 1, runningSince(now), terminated(137, "", now)))),
+			phase: "WaitForUserUpload", ready: "False/WaitForUserUpload", source: "True/DatasourceReady", progress: "0%",
+			message: "The upload was interrupted; continue it at the same address", writes: "apply Service, apply Ingress", event: "Normal ImportWaiting", requeue: time.Hour,
+		},
+		{
+			name: "client went away", observed: observe(uploading(hour), listening,
+				withProgress(report.Progress{TransferredBytes: 3, TotalBytes: 4, Phase: "Waiting"}, now)),
+			phase: "WaitForUserUpload", ready: "False/WaitForUserUpload", source: "True/DatasourceReady", progress: "0%",
+			message: "The upload was interrupted", writes: "apply Service, apply Ingress", event: "Normal ImportWaiting", requeue: time.Hour,
+		},
+		{
 			name: "no public host any more", observed: observe(uploading(hour), listening, withWay, func(o *Observed) { o.Settings.Uploads.Host = "" }),
 			phase: "WaitForUserUpload", ready: "False/WaitForUserUpload", source: "True/DatasourceReady", progress: "0%",
 			writes: "delete Ingress, apply Service", event: "Normal ImportWaiting", requeue: time.Hour,
@@ -78,6 +90,17 @@ func TestDecideUpload(t *testing.T) {
 			phase: "Pending", ready: "False/WaitForUserUploadTimeout", source: "True/DatasourceReady", progress: "0%",
 			message: "New addresses are being opened", writes: "delete Service, delete Ingress, delete Secret, delete Pod",
 			event: "Warning UploadExpired",
+		},
+		{
+			name: "time is over while bytes come in", observed: observe(uploading(now), listening, withProgress(report.Progress{TransferredBytes: 3, TotalBytes: 4}, now)),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "75%",
+			writes: "apply Service, apply Ingress", requeue: time.Minute,
+		},
+		{
+			name: "time is over and the client is silent", observed: observe(uploading(now), listening, withWay,
+				withProgress(report.Progress{TransferredBytes: 3, TotalBytes: 4}, now.Add(-time.Minute))),
+			phase: "Pending", ready: "False/WaitForUserUploadTimeout", source: "True/DatasourceReady", progress: "0%",
+			writes: "delete Service, delete Ingress, delete Secret, delete Pod", event: "Warning UploadExpired",
 		},
 		{
 			name: "after that", observed: observe(uploading(now)),
