@@ -294,7 +294,7 @@ func (j *job) checkpoints() (*Checkpoints, *report.Checkpoint) {
 // options of an import into the registry.
 func (j *job) options(destination string) Options {
 	return Options{
-		Source: j.source, Fields: j.config.fields(), Checksums: j.checksums,
+		Source: j.source, SinglePass: j.config.Verb == VerbUpload, Fields: j.config.fields(), Checksums: j.checksums,
 		Destination: destination, Token: j.config.token, Transport: j.transport, RegistryPatience: registryPatience,
 		Status: j.status, Clock: clock.RealClock{}, Logger: j.logger,
 	}

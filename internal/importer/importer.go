@@ -37,6 +37,9 @@ const (
 type Options struct {
 	// Source of the image.
 	Source source.Source
+	// SinglePass tells that the source's bytes come only once: those of a file
+	// whose length in the registry is not known beforehand are parked there first.
+	SinglePass bool
 	// Fields leads to the source in the owner's spec.
 	Fields Fields
 	// Checksums that the source's bytes must have, before any decompression.
@@ -120,6 +123,9 @@ type run struct {
 	// resume is where the next pass goes on.
 	resume   *report.Checkpoint
 	received int64
+	// parked is the digest of the source's file in the registry, if it had to be
+	// brought there first.
+	parked string
 	// anew and failures count the reasons for a further pass.
 	anew, failures int
 }
@@ -134,6 +140,8 @@ func (r *run) passes(ctx context.Context) (*report.Result, error) {
 		switch {
 		case err == nil && result != nil:
 			return result, nil
+		case err == nil && p.size == source.UnknownSize:
+			continue // The file is parked.
 		case err == nil:
 			r.size = p.size
 			r.Logger.Info("measured the image, whose length the source does not tell", "bytes", r.size)

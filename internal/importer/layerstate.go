@@ -31,6 +31,9 @@ type layerState struct {
 	// Digest is that of the whole layer, once all of it is in the registry and
 	// every checksum was compared.
 	Digest string `json:"digest,omitempty"`
+	// Parking tells that the file is being parked, Parked is its digest when it is.
+	Parking bool   `json:"parking,omitempty"`
+	Parked  string `json:"parked,omitempty"`
 }
 
 func (s layerState) encode() string {
@@ -49,6 +52,12 @@ func layerStateOf(c *report.Checkpoint) (state layerState, digest v1.Hash, err e
 	}
 	if err := json.Unmarshal([]byte(c.Sink), &state); err != nil {
 		return state, digest, unusable(err)
+	}
+	if state.Parking && c.Upload != "" {
+		return state, digest, nil
+	}
+	if state.Parked != "" && state.Format == "" {
+		return state, digest, nil
 	}
 	if state.Format == "" || state.VirtualSize <= 0 || c.Size <= 0 || c.Offset > c.Size || c.Upload == "" {
 		return state, digest, unusable(fmt.Errorf("it describes no image"))

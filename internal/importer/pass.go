@@ -104,7 +104,9 @@ func (p *pass) process(ctx, sourceCtx context.Context) (*report.Result, error) {
 	}
 	p.stream = &rememberingStream{Stream: opened}
 	content, err := p.openContent(sourceCtx)
-	if err != nil {
+	if errors.Is(err, errUnmeasured) {
+		return nil, p.park(ctx, content)
+	} else if err != nil {
 		return nil, err
 	}
 	if p.size == source.UnknownSize {
@@ -131,6 +133,9 @@ func (p *pass) openContent(ctx context.Context) (io.Reader, error) {
 		if p.size == source.UnknownSize {
 			p.size = p.stream.Size()
 		}
+		if p.size == source.UnknownSize && p.SinglePass && n > 0 {
+			return whole, errUnmeasured
+		}
 		if p.size == source.UnknownSize {
 			// Measured first; then the sums are what they are for a compressed file.
 			p.raw = stream.NewHashingReader(whole, p.sums...)
@@ -140,6 +145,9 @@ func (p *pass) openContent(ctx context.Context) (io.Reader, error) {
 	}
 	if p.size == source.UnknownSize && !p.unguessed {
 		p.size = p.hint(ctx, head[:n])
+	}
+	if p.size == source.UnknownSize && p.SinglePass {
+		return whole, errUnmeasured
 	}
 	p.raw = stream.NewHashingReader(whole, p.sums...)
 	plain, err := stream.Decompress(p.compression, bufio.NewReaderSize(p.raw, copyBuffer))
@@ -264,7 +272,7 @@ func (p *pass) newSender(ctx context.Context, info image.Info) (*sender, error) 
 	if s.head, err = s.disk.Head(); err != nil {
 		return nil, err
 	}
-	s.tail = s.disk.Tail()
+	s.tail, s.size = s.disk.Tail(), s.disk.Size
 	return s, nil
 }
 

@@ -25,6 +25,18 @@ func (p *pass) proceed(ctx, sourceCtx context.Context) (*report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if state.Parking {
+		return nil, p.proceedParking(ctx, sourceCtx)
+	}
+	if state.Parked != "" && p.parked == "" {
+		if err := p.useParked(state.Parked); err != nil {
+			return nil, err
+		}
+	}
+	if state.Format == "" {
+		p.run.resume = nil
+		return p.process(ctx, sourceCtx)
+	}
 	p.size, p.compression = p.resume.Size, state.Compression
 	s, err := p.newSender(ctx, image.Info{Format: state.Format, VirtualSize: state.VirtualSize, CDROM: state.CDROM})
 	if err != nil {
@@ -61,7 +73,7 @@ func (p *pass) resumeUpload(ctx context.Context, s *sender) error {
 		return &source.ChangedError{Why: "the registry has thrown away what it had, because nothing came for too long"}
 	case err != nil:
 		return registryFailure(err)
-	case s.stored < dvcr.DiskOffset+p.resume.Offset || s.stored > s.disk.LayerSize():
+	case s.stored < s.offset()+p.resume.Offset || s.stored > s.offset()+s.size+int64(len(s.tail)):
 		s.abandon(ctx, &source.ChangedError{})
 		return &source.ChangedError{Why: fmt.Sprintf("the registry has %d bytes, which is not what was sent", s.stored)}
 	}

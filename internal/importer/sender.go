@@ -38,8 +38,9 @@ type sender struct {
 	upload *dvcr.Upload
 	info   image.Info
 	disk   dvcr.Disk
-	// head and tail are around the disk in the layer.
+	// head and tail are around the disk in the layer, and size is the disk's.
 	head, tail []byte
+	size       int64
 	// stored is how much of the layer the registry has.
 	stored int64
 	// sent is how much of the disk is on its way, for the status.
@@ -77,9 +78,9 @@ func (s *sender) send(ctx context.Context) (v1.Hash, error) {
 // sendChunk makes the registry have everything up to an offset of the disk,
 // and the end of the layer with the end of the disk.
 func (s *sender) sendChunk(ctx context.Context, end int64) error {
-	until := dvcr.DiskOffset + end
-	if end == s.disk.Size {
-		until = s.disk.LayerSize()
+	until := s.offset() + end
+	if end == s.size {
+		until += int64(len(s.tail))
 	}
 	patience := s.pass.newPatience()
 	for s.stored < until {
@@ -124,17 +125,20 @@ func (s *sender) write(ctx context.Context, until int64) error {
 	return err
 }
 
+// offset is where the disk begins in what is sent.
+func (s *sender) offset() int64 { return int64(len(s.head)) }
+
 // contentFailure keeps the source's faults apart from the registry's.
 type contentFailure struct{ error }
 
 // part reads a part of the layer. Nothing of the window is read after stop.
 func (s *sender) part(from, until int64) (part io.Reader, stop func()) {
 	var parts []io.Reader
-	if from < dvcr.DiskOffset {
+	if from < s.offset() {
 		parts = append(parts, bytes.NewReader(s.head[from:]))
 	}
-	diskEnd := dvcr.DiskOffset + s.disk.Size
-	window := s.pass.window.Reader(max(from, dvcr.DiskOffset)-dvcr.DiskOffset, min(until, diskEnd)-dvcr.DiskOffset)
+	diskEnd := s.offset() + s.size
+	window := s.pass.window.Reader(max(from-s.offset(), 0), min(until, diskEnd)-s.offset())
 	parts = append(parts, window)
 	if until > diskEnd {
 		parts = append(parts, bytes.NewReader(s.tail[max(from-diskEnd, 0):]))
@@ -182,7 +186,7 @@ func (s *sender) recover(ctx context.Context, cause error, until int64, patience
 		s.pass.Logger.Info("continuing the upload", "after", cause, "offset", stored)
 		s.pass.Status.Phase(report.PhaseTransferring)
 		s.stored = stored
-		s.sent.Store(max(stored-dvcr.DiskOffset, 0))
+		s.sent.Store(max(stored-s.offset(), 0))
 		return nil
 	}
 }
@@ -211,6 +215,7 @@ func (s *sender) checkpoint(at int64) error {
 func (s *sender) describe(digest string) report.Checkpoint {
 	state := layerState{
 		Format: s.info.Format, VirtualSize: s.info.VirtualSize, CDROM: s.info.CDROM, Compression: s.pass.compression, Digest: digest,
+		Parked: s.pass.run.parked,
 	}
 	c := report.Checkpoint{Size: s.pass.size, Upload: s.upload.Location(), Sink: state.encode()}
 	if s.pass.stream != nil {

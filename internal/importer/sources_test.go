@@ -292,6 +292,8 @@ func TestUpload(t *testing.T) {
 	}{
 		{"plain", raw, int64(len(raw)), sha256Of(raw), 201, "published as sha256:", "raw"},
 		{"compressed with its size", zstded(t, raw), int64(len(zstded(t, raw))), "", 201, "published as sha256:", "raw"},
+		{"compressed without its size", gzipped(t, raw), int64(len(gzipped(t, raw))), sha256Of(gzipped(t, raw)), 201, "published as sha256:", "raw"},
+		{"of unknown length", raw, -1, sha256Of(raw), 201, "published as sha256:", "raw"},
 		{"wrong checksum", raw, int64(len(raw)), sha256Of(nil), 422, "correct the checksum", ""},
 		{"web page", []byte("<html>"), 6, "", 422, "text/html", ""},
 	} {

@@ -39,6 +39,19 @@ type DVCR struct {
 	reference name.Reference
 	streaming *http.Transport
 	kept      *http.Transport
+	// whole is a blob that is an image's file by itself; else it is in a layer.
+	whole *v1.Hash
+}
+
+// NewDVCRBlob is a blob in the repository of the reference that is the file of an
+// image as it was sent, maybe compressed. No manifest names it.
+func NewDVCRBlob(options DVCROptions, digest v1.Hash) (*DVCR, error) {
+	d, err := NewDVCR(options)
+	if err != nil {
+		return nil, err
+	}
+	d.whole = &digest
+	return d, nil
 }
 
 // NewDVCR checks the options; it does not connect.
@@ -104,6 +117,9 @@ type locatedDisk struct {
 
 // locate reads manifest and the layer's head.
 func (d *DVCR) locate(ctx context.Context) (*locatedDisk, error) {
+	if d.whole != nil {
+		return d.locateWhole(ctx)
+	}
 	layer, err := d.layer(ctx)
 	if err != nil {
 		return nil, d.failure(err)
@@ -121,6 +137,17 @@ func (d *DVCR) locate(ctx context.Context) (*locatedDisk, error) {
 	if located.from, located.size, err = dvcr.LocateDisk(head, opened.Size()); err != nil {
 		return nil, &Error{Reason: report.ImageCorrupt, Permanent: true, Message: fmt.Sprintf("%s: %v", d.options.Reference, err)}
 	}
+	return located, nil
+}
+
+func (d *DVCR) locateWhole(ctx context.Context) (*locatedDisk, error) {
+	located := &locatedDisk{blob: d.blob(*d.whole), validator: d.whole.String()}
+	opened, err := located.blob.OpenRanged(ctx)
+	if err != nil {
+		return nil, registryError(err)
+	}
+	defer opened.Close()
+	located.size = opened.Size()
 	return located, nil
 }
 
@@ -198,9 +225,13 @@ func registryError(err error) error {
 }
 
 func (l *locatedDisk) openAt(ctx context.Context, offset int64) (Stream, error) {
-	// The disk never begins with the blob's first byte, so nothing else than the
-	// rest is asked for.
-	opened, err := l.blob.OpenAt(ctx, l.from+offset, "")
+	var opened Stream
+	var err error
+	if l.from+offset == 0 {
+		opened, err = l.blob.Open(ctx)
+	} else {
+		opened, err = l.blob.OpenAt(ctx, l.from+offset, "")
+	}
 	if err != nil {
 		return nil, registryError(err)
 	}

@@ -206,3 +206,67 @@ func TestDVCRFailures(t *testing.T) {
 		t.Error("a bad reference is accepted")
 	}
 }
+
+// A file that was brought into the registry as it is.
+func TestBlobInDVCR(t *testing.T) {
+	registry := dvcrtest.Start(t)
+	ctx := context.Background()
+	transport, err := dvcr.NewTransport(registry.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	reference := registry.Address + "/" + dvcrRepository + ":uid"
+	token := dvcr.StaticToken(registry.Token(t, dvcrRepository, "pull", "push"))
+	pusher, err := dvcr.NewPusher(ctx, reference, token, transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload, err := pusher.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := upload.Write(ctx, bytes.NewReader(content), int64(len(content))); err != nil {
+		t.Fatal(err)
+	}
+	digest, _, err := v1.SHA256(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := upload.Commit(ctx, digest); err != nil {
+		t.Fatal(err)
+	}
+	source, err := NewDVCRBlob(DVCROptions{Reference: reference, Token: token, Transport: transport, Timing: options("")}, digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(source.kept.CloseIdleConnections)
+	for _, offset := range []int64{0, 1 << 20} {
+		stream, err := source.OpenAt(ctx, offset, digest.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(stream)
+		if err != nil || !bytes.Equal(got, content[offset:]) || stream.Size() != 3<<20 {
+			t.Errorf("from %d: %d bytes, %v", offset, len(got), err)
+		}
+		stream.Close()
+	}
+	random, err := source.OpenRanged(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer random.Close()
+	if p := make([]byte, 10); random.Size() != 3<<20 {
+		t.Errorf("size %d", random.Size())
+	} else if _, err := random.ReadAt(p, 1<<20); err != nil || !bytes.Equal(p, content[1<<20:1<<20+10]) {
+		t.Errorf("at random: %v", err)
+	}
+	gone, err := NewDVCRBlob(DVCROptions{Reference: reference, Token: token, Transport: transport, Timing: options("")}, v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(gone.kept.CloseIdleConnections)
+	_, err = gone.Open(ctx)
+	wantError(t, err, "SourceNotFound", false, "", "404")
+}

@@ -120,9 +120,9 @@ func TestNotRanged(t *testing.T) {
 }
 
 func TestRangedFailures(t *testing.T) {
-	_, err := openRanged(t, start(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }))
+	_, err := openRanged(t, start(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }))
 	wantError(t, err, "SourceNotFound", true, "url", "404")
-	_, err = openRanged(t, start(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
+	_, err = openRanged(t, start(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	wantError(t, err, "SourceUnreachable", false, "url", "503")
 }
 
@@ -180,17 +180,17 @@ func TestReadAtOfAShortAnswer(t *testing.T) {
 func TestReadAtOfAChangedImage(t *testing.T) {
 	for title, handler := range map[string]http.HandlerFunc{
 		"whole image":         func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) },
-		"shorter":             func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(416) },
-		"precondition failed": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(412) },
+		"shorter":             func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestedRangeNotSatisfiable) },
+		"precondition failed": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusPreconditionFailed) },
 		"ETag of another": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"v2"`)
 			w.Header().Set("Content-Range", "bytes 0-9/3145728")
-			w.WriteHeader(206)
+			w.WriteHeader(http.StatusPartialContent)
 			_, _ = w.Write(content[:10])
 		},
 		"another size": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 0-9/3145729")
-			w.WriteHeader(206)
+			w.WriteHeader(http.StatusPartialContent)
 			_, _ = w.Write(content[:10])
 		},
 	} {
@@ -210,7 +210,7 @@ func TestReadAtOfAChangedImage(t *testing.T) {
 func TestReadAtNoticesAStall(t *testing.T) {
 	opened, err := openRanged(t, start(t, behindProbe(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", "bytes 0-9/3145728")
-		w.WriteHeader(206)
+		w.WriteHeader(http.StatusPartialContent)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})))
@@ -257,7 +257,7 @@ func TestOpenAt(t *testing.T) {
 		{"lengths that contradict each other", 1 << 20, `"v1"`, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 1048576-3145727/3145728")
 			w.Header().Set("Content-Length", "10")
-			w.WriteHeader(206)
+			w.WriteHeader(http.StatusPartialContent)
 			_, _ = w.Write(content[:10])
 		}, "contradict"},
 	} {

@@ -102,7 +102,7 @@ func publicRegistry(t testing.TB, wrap func(http.Handler) http.Handler) string {
 
 func imageOf(t testing.TB, layers ...[]byte) v1.Image {
 	t.Helper()
-	image := v1.Image(empty.Image)
+	var image v1.Image = empty.Image
 	for _, layer := range layers {
 		var err error
 		if image, err = mutate.AppendLayers(image, static.NewLayer(layer, types.OCILayer)); err != nil {
@@ -249,7 +249,7 @@ func TestPlatforms(t *testing.T) {
 	mine := archive(t, entry{"disk/disk.img", string(content)})
 	other := archive(t, entry{"disk/disk.img", "of another platform"})
 	indexOf := func(platforms map[string][]byte) v1.ImageIndex {
-		index := v1.ImageIndex(empty.Index)
+		var index v1.ImageIndex = empty.Index
 		for platform, layer := range platforms {
 			system, architecture, _ := strings.Cut(platform, "/")
 			index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: imageOf(t, layer),
@@ -423,7 +423,7 @@ func TestRegistryWithItsOwnAuthority(t *testing.T) {
 // The token server may be elsewhere, but what it gets must be encrypted.
 func TestCredentialsAreNotSentInClear(t *testing.T) {
 	guarded := &guardedTransport{host: "registry.example", base: roundTrip(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", maxManifest+10)))}, nil
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", maxManifest+10)))}, nil
 	})}
 	request := func(url, authorization string) (*http.Response, error) {
 		r := httptest.NewRequest(http.MethodGet, url, nil)
@@ -476,7 +476,7 @@ func TestLayerIsClosedInTheMiddle(t *testing.T) {
 	if _, err := stream.Read(make([]byte, 10)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
-	if fmt.Sprint(source) != strings.Replace(source.options.Image, "docker://", "docker://", 1) {
+	if fmt.Sprint(source) != source.options.Image {
 		t.Errorf("called %s", source)
 	}
 }

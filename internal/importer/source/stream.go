@@ -220,7 +220,7 @@ func (s *httpStream) accept(response *http.Response) error {
 }
 
 func (s *httpStream) acceptRest(response *http.Response) error {
-	total := int64(UnknownSize)
+	var total int64
 	switch response.StatusCode {
 	case http.StatusPartialContent:
 		received, err := parseContentRange(response.Header.Get("Content-Range"))

@@ -195,7 +195,7 @@ func (r *WindowReader) Read(p []byte) (int, error) {
 	}
 	b, more := w.awaitBlock(n)
 	if !more {
-		return 0, w.failure()
+		return 0, w.Failure()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,7 +204,7 @@ func (r *WindowReader) Read(p []byte) (int, error) {
 	case r.stopped:
 		return 0, io.ErrClosedPipe
 	case within >= int64(b.length):
-		return 0, w.failure()
+		return 0, w.Failure()
 	}
 	copied := copy(p[:min(int64(len(p)), r.to-at)], b.buffer[within:b.length])
 	r.at += int64(copied)
@@ -234,8 +234,8 @@ func (w *Window) check(at, n int64) error {
 	return nil
 }
 
-// failure is what the stream ended with.
-func (w *Window) failure() error {
+// Failure is what the stream ended with: io.EOF if all is well.
+func (w *Window) Failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
@@ -262,6 +262,20 @@ func (w *Window) States(at int64) ([][]byte, error) {
 		}
 		w.changed.Wait()
 	}
+}
+
+// Await blocks until the stream was read up to an offset, or has ended before. It
+// returns where what was read ends, at most at the offset.
+func (w *Window) Await(to int64) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.closed && w.err == nil && w.start+w.produced*blockSize < to {
+		w.changed.Wait()
+	}
+	if w.err != nil {
+		return min(w.end, to)
+	}
+	return min(w.start+w.produced*blockSize, to)
 }
 
 // Release gives up all whole blocks before the offset.

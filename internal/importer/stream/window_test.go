@@ -188,3 +188,12 @@ func TestWindowOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestWindowTellsHowMuchThereIs(t *testing.T) {
+	w := newWindow(t, bytes.NewReader(noise(step+10)), WindowOptions{})
+	for _, tc := range []struct{ to, want int64 }{{1, 1}, {step, step}, {step + 5, step + 5}, {2 * step, step + 10}} {
+		if got := w.Await(tc.to); got != tc.want {
+			t.Errorf("up to %d: %d, want %d", tc.to, got, tc.want)
+		}
+	}
+}
