@@ -56,11 +56,12 @@ func TestADeletedImageFreesItsSpaceAtOnce(t *testing.T) {
 	_, err := pusher.has(debian, layer)
 	must(t, err)
 	must(t, pusher.push(debian, layer))
-	must(t, pusher.pull(debian, uid, layer))
+	node := newClient(t, registry, "node", token.Repository(debian, "pull"))
+	must(t, node.pull(debian, uid, layer))
 	if report := collect(t, registry); report.Blobs != 0 || report.Manifests != 0 || report.Links != 0 {
 		t.Fatalf("collected under an image: %+v", report)
 	}
-	must(t, pusher.pull(debian, uid, layer))
+	must(t, node.pull(debian, uid, layer))
 
 	deleter := controller(t, registry, debian)
 	must(t, expect("head", deleter.do("HEAD", "/v2/"+debian+"/manifests/"+uid, nil, ""), 200))
@@ -139,6 +140,24 @@ func TestAPushInFlightLosesNothing(t *testing.T) {
 			collect(t, registry)
 			must(t, pusher.pull(debian, newUID, layer))
 		})
+	}
+}
+
+// An importer may leave bytes here that it reads back more than once, for longer
+// than a push takes.
+func TestWhatAnImporterReadsBackStays(t *testing.T) {
+	registry := dvcrtest.Start(t)
+	pusher := importer(t, registry, debian)
+	layer := diskOf(t, 1)
+	must(t, pusher.upload(debian, layer))
+	for range 5 {
+		registry.Clock.Step(gc.DefaultGrace - time.Second)
+		must(t, expect("read back", pusher.do("GET", "/v2/"+debian+"/blobs/"+digest.FromBytes(layer).String(), nil, ""), 200))
+		collect(t, registry)
+	}
+	registry.Clock.Step(gc.DefaultGrace)
+	if report := collect(t, registry); report.Blobs != 1 {
+		t.Errorf("afterwards: %+v", report)
 	}
 }
 

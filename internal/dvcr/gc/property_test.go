@@ -60,7 +60,9 @@ func (w *worker) cycle(n int) error {
 	if err := client.publish(repository, image.tag, layer, image.tag); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	if err := client.pull(repository, image.tag, layer); err != nil {
+	// What an importer itself reads back would stay for its grace period.
+	node := newClient(w.t, w.registry, "node", token.Repository(repository, "pull"))
+	if err := node.pull(repository, image.tag, layer); err != nil {
 		return fmt.Errorf("pull at once: %w", err)
 	}
 	w.images = append(w.images, image)

@@ -38,10 +38,9 @@ func init() {
 // manifest was deleted.
 func guardRequests(next http.Handler, guard *gc.Guard, deleted func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Clients ask with HEAD whether they still have to push something. What
-		// they GET they only want to read.
-		reads := r.Method == http.MethodGet || r.Method == http.MethodDelete
-		session := guard.Begin(reads)
+		// Clients that can push ask with HEAD whether they still have to, and read
+		// back what they have parked here. Nobody relies on what he deletes.
+		session := guard.Begin(r.Method == http.MethodDelete)
 		published := false
 		defer func() { session.End(published) }()
 		answer := &statusWriter{ResponseWriter: w}
