@@ -516,8 +516,8 @@ func TestAskingAfterTheLastByteWaitsForTheResult(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	b.Finish(result, nil)
 	_ = c.SetReadDeadline(time.Now().Add(patience))
-	response, err := http.ReadResponse(c.reader, &http.Request{Method: "HEAD"})
-	if err != nil || response.StatusCode != 204 || response.Header.Get("Upload-Complete") != "?1" {
+	response, err := http.ReadResponse(c.reader, &http.Request{Method: http.MethodHead})
+	if err != nil || response.StatusCode != http.StatusNoContent || response.Header.Get("Upload-Complete") != "?1" {
 		t.Errorf("%v, %v", response, err)
 	}
 }
