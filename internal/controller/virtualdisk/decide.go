@@ -53,12 +53,10 @@ func decide(o Observed) plan {
 	}
 }
 
-// isLost tells that a disk that was ready has no volume any more.
+// isLost tells that a disk that was ready has no volume any more. A claim that is not
+// bound was made again, and may still come to its volume.
 func (d *draft) isLost() bool {
-	if !d.wasReady {
-		return false
-	}
-	return d.Claim == nil || d.Claim.Status.Phase == corev1.ClaimLost
+	return d.wasReady && (d.Claim == nil || d.Claim.Status.Phase != corev1.ClaimBound)
 }
 
 // isFilled tells that the volume holds the content. That is marked on the claim, by

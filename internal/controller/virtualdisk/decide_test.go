@@ -414,6 +414,11 @@ func TestDecideAfterTheFill(t *testing.T) {
 			phase: "PVCLost", ready: "False/PVCLost", message: "has lost its volume pv-1", event: "Warning PersistentVolumeClaimLost",
 		},
 		{
+			name: "claim was restored and is being bound", observed: observe(withStatus("PVCLost", "False", "PVCLost"), sized("5Gi"),
+				claim("2Gi", "2Gi", func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimPending })),
+			phase: "PVCLost", ready: "False/PVCLost", message: "was made again and is not bound to a volume yet",
+		},
+		{
 			name: "claim was restored", observed: observe(withStatus("PVCLost", "False", "PVCLost"), claim("2Gi", "2Gi")),
 			phase: "Ready", ready: ready, source: sourceIsReady, storage: storageIsReady, resizing: fits, progress: "100%",
 			writes: "apply PersistentVolumeClaim", event: "Normal ProvisioningSucceeded",

@@ -22,7 +22,7 @@
 //	--------                             -----                 -----                              --------
 //	being deleted, a machine has it      Terminating           as before; Terminating=True        user stops the machine
 //	being deleted, volume or fill left   Terminating           as before; Terminating=True        we, and who holds the volume
-//	was ready, claim missing or Lost     PVCLost               False/PVCLost                      admin restores, or user deletes
+//	was ready, claim missing, not bound  PVCLost               False/PVCLost                      admin restores, or user deletes
 //	filled, sizes agree                  Ready                 True/Ready                         nobody
 //	filled, volume smaller than asked    Resizing              True/Ready; Resizing=True          the storage
 //	filled, cannot grow                  Ready                 True/Ready; Resizing=NotAvailable  user sets the size back

@@ -49,6 +49,7 @@ func TestLifeOfADisk(t *testing.T) {
 	})
 	w.StaysQuiet(300 * time.Millisecond)
 	w.grow(disk)
+	claim = w.waitClaim(disk, nil)
 	w.lose(disk)
 	w.find(disk, claim)
 	w.deleteDisk(disk)

@@ -120,9 +120,12 @@ func (d *draft) isExpandable() bool {
 func (d *draft) lost() plan {
 	message := fmt.Sprintf("PersistentVolumeClaim %s/%s with the content of the disk is gone; restore it from a backup under that name, "+
 		"or delete the disk", d.Disk.Namespace, ownerOf(d.Disk).ClaimName())
-	if d.Claim != nil {
+	switch {
+	case d.Claim != nil && d.Claim.Status.Phase == corev1.ClaimLost:
 		message = fmt.Sprintf("PersistentVolumeClaim %s/%s has lost its volume %s; restore the volume, or delete the disk",
 			d.Claim.Namespace, d.Claim.Name, d.Claim.Spec.VolumeName)
+	case d.Claim != nil:
+		message = fmt.Sprintf("PersistentVolumeClaim %s/%s was made again and is not bound to a volume yet", d.Claim.Namespace, d.Claim.Name)
 	}
 	d.phase(v1alpha2.DiskPVCLost)
 	d.notReady(v1alpha2.ReasonPVCLost, message)
