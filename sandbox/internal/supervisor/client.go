@@ -81,7 +81,7 @@ func (c *Client) EnsureForward(r ForwardRequest) error {
 // Status asks for the state of everything.
 func (c *Client) Status() (Status, error) {
 	var s Status
-	err := c.call("Status", Nothing{}, &s)
+	err := c.callAtOnce("Status", Nothing{}, &s)
 	return s, err
 }
 

@@ -228,6 +228,9 @@ func TestStopKillsOneThatIsFrozen(t *testing.T) {
 	if client.understands() {
 		t.Error("a frozen supervisor understands")
 	}
+	if _, err := client.Status(); !errors.Is(err, errNoAnswer) {
+		t.Errorf("its status: %v", err)
+	}
 	if err := Stop(context.Background(), dir); err != nil {
 		t.Fatal(err)
 	}
