@@ -23,13 +23,13 @@ type restartable struct {
 	current atomic.Pointer[http.Handler]
 	down    atomic.Bool
 	// breakAt breaks the registry when it has taken so many bytes.
-	breakAt, downFor int64
-	breaks           atomic.Int32
+	breakAt int64
+	breaks  atomic.Int32
 }
 
 func (r *restartable) wrap(next http.Handler) http.Handler {
 	r.current.Store(&next)
-	counted := r.traffic.registry(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+	counted := r.registry(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		(*r.current.Load()).ServeHTTP(w, request)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {

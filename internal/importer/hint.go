@@ -67,7 +67,7 @@ func (p *pass) hintAtEnd(ctx context.Context) int64 {
 		return source.UnknownSize
 	}
 	defer opened.Close()
-	size := int64(source.UnknownSize)
+	var size int64
 	if p.compression == "xz" {
 		size, err = xzSize(opened, opened.Size())
 	} else {

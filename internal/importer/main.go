@@ -47,10 +47,10 @@ func (c *Config) run(ctx context.Context, logger *slog.Logger) (*report.Result, 
 	if err != nil {
 		return nil, failureOf(ctx, err, c.fields())
 	}
-	switch {
-	case c.Verb == VerbInspect:
+	switch c.Verb {
+	case VerbInspect:
 		return job.inspect(ctx)
-	case c.Verb == VerbUpload:
+	case VerbUpload:
 		return job.upload(ctx)
 	}
 	return job.move(ctx)

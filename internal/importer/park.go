@@ -126,7 +126,7 @@ func (p *pass) completeParking(ctx context.Context, s *sender, from int64) error
 	p.run.size, p.size = source.UnknownSize, source.UnknownSize
 	parked := report.Checkpoint{Sink: layerState{Parked: digest.String()}.encode()}
 	p.save(parked)
-	p.run.resume = nil
+	p.resume = nil
 	return nil
 }
 
@@ -191,6 +191,6 @@ func (p *pass) useParked(digest string) error {
 	if err != nil {
 		return err
 	}
-	p.Source, p.SinglePass, p.run.parked = parked, false, digest
+	p.Source, p.SinglePass, p.parked = parked, false, digest
 	return nil
 }

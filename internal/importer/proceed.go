@@ -34,7 +34,7 @@ func (p *pass) proceed(ctx, sourceCtx context.Context) (*report.Result, error) {
 		}
 	}
 	if state.Format == "" {
-		p.run.resume = nil
+		p.resume = nil
 		return p.process(ctx, sourceCtx)
 	}
 	p.size, p.compression = p.resume.Size, state.Compression

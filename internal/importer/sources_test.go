@@ -66,7 +66,7 @@ func containerImage(t *testing.T, files map[string][]byte) string {
 }
 
 // command runs the importer with other arguments than those that newPod gives.
-func (p *pod) command(t *testing.T, ctx context.Context, verb string, drop string, args ...string) (*report.Result, error) {
+func (p *pod) command(t *testing.T, verb, drop string, args ...string) (*report.Result, error) {
 	t.Helper()
 	config := Config{Verb: verb}
 	flags := pflag.NewFlagSet(verb, pflag.ContinueOnError)
@@ -81,7 +81,7 @@ func (p *pod) command(t *testing.T, ctx context.Context, verb string, drop strin
 	if err := flags.Parse(append(kept, args...)); err != nil {
 		t.Fatal(err)
 	}
-	err := Main(ctx, config, slog.New(slog.NewTextHandler(&p.log, nil)))
+	err := Main(context.Background(), config, slog.New(slog.NewTextHandler(&p.log, nil)))
 	message, readErr := os.ReadFile(filepath.Join(p.dir, "termination-log"))
 	if readErr != nil {
 		t.Fatal(readErr)
@@ -228,7 +228,7 @@ func TestInspect(t *testing.T) {
 			server := httptest.NewServer(tc.handler)
 			t.Cleanup(server.Close)
 			p := newPod(t, registry, server.URL+"/disk.img", "--checksum="+sha256Of(nil))
-			got, err := p.command(t, context.Background(), VerbInspect, "--checksum")
+			got, err := p.command(t, VerbInspect, "--checksum")
 			if err != nil || *got != tc.want {
 				t.Errorf("got %+v, %v, want %+v", got, err, tc.want)
 			}
@@ -236,9 +236,9 @@ func TestInspect(t *testing.T) {
 	}
 	web := httptest.NewServer(file([]byte("<html>")))
 	t.Cleanup(web.Close)
-	_, err := newPod(t, registry, web.URL).command(t, context.Background(), VerbInspect, "")
+	_, err := newPod(t, registry, web.URL).command(t, VerbInspect, "")
 	wantFailure(t, err, "FormatNotSupported", true, "spec.dataSource.http.url", "text/html")
-	volume, err := newPod(t, registry, "").command(t, context.Background(), VerbInspect, "--source-url", "--source-volume="+packedVolume)
+	volume, err := newPod(t, registry, "").command(t, VerbInspect, "--source-url", "--source-volume="+packedVolume)
 	if err != nil || volume.VirtualSizeBytes != 5<<20+1536 {
 		t.Errorf("%+v, %v", volume, err)
 	}
@@ -314,7 +314,7 @@ func TestUpload(t *testing.T) {
 			}
 			done := make(chan outcome, 1)
 			go func() {
-				result, err := p.command(t, context.Background(), VerbUpload, "", args...)
+				result, err := p.command(t, VerbUpload, "", args...)
 				done <- outcome{result, err}
 			}()
 			status, answer := send(t, "http://"+address+"/upload/s3cret", bytes.NewReader(tc.body), tc.length)
@@ -328,7 +328,7 @@ func TestUpload(t *testing.T) {
 		})
 	}
 	p := newPod(t, registry, "")
-	_, err := p.command(t, context.Background(), VerbUpload, "", "--upload-token-file="+p.dir+"/none")
+	_, err := p.command(t, VerbUpload, "", "--upload-token-file="+p.dir+"/none")
 	wantFailure(t, err, "Internal", false, "", "--upload-token-file")
 }
 

@@ -102,7 +102,7 @@ func publicRegistry(t testing.TB, wrap func(http.Handler) http.Handler) string {
 
 func imageOf(t testing.TB, layers ...[]byte) v1.Image {
 	t.Helper()
-	var image v1.Image = empty.Image
+	image, _ := mutate.AppendLayers(empty.Image)
 	for _, layer := range layers {
 		var err error
 		if image, err = mutate.AppendLayers(image, static.NewLayer(layer, types.OCILayer)); err != nil {
