@@ -49,6 +49,7 @@ const (
 	indexPending      = "virtualdisk.pending"
 	indexClaim        = "virtualdisk.claim"
 	indexSecret       = "virtualdisk.secret"
+	indexMadeFor      = "virtualdisk.made-for"
 )
 
 // Setup registers the controller.
@@ -67,6 +68,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		Executor:     shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
 		Dependencies: options.Dependencies,
 		users:        users,
+		live:         mgr.GetAPIReader(),
 	}
 	mapper := &mapper{reader: mgr.GetClient()}
 	blueprint := ctrl.NewControllerManagedBy(mgr).
@@ -107,6 +109,8 @@ func setupIndexes(indexer client.FieldIndexer) error {
 		{&v1alpha2.VirtualDisk{}, indexPending, isPending},
 		{&v1alpha2.VirtualDisk{}, indexClaim, claimOf},
 		{&v1alpha2.VirtualDisk{}, indexSecret, secretOf},
+		{&corev1.PersistentVolumeClaim{}, indexMadeFor, madeFor},
+		{&corev1.Pod{}, indexMadeFor, madeFor},
 	} {
 		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
 			return fmt.Errorf("indexing %T by %s: %w", index.object, index.field, err)
@@ -183,7 +187,12 @@ func (m *mapper) claim(ctx context.Context, claim client.Object) []reconcile.Req
 	if !strings.HasPrefix(claim.GetName(), filling.DiskClaimPrefix) {
 		return nil
 	}
-	return m.list(ctx, client.InNamespace(claim.GetNamespace()), client.MatchingFields{indexClaim: claim.GetName()})
+	found := m.list(ctx, client.InNamespace(claim.GetNamespace()), client.MatchingFields{indexClaim: claim.GetName()})
+	if owner, known := filling.OwnerOf(claim); known && len(found) == 0 {
+		// Its disk is gone, and it has to go as well.
+		return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: owner.Namespace, Name: owner.Name}}}
+	}
+	return found
 }
 
 func (m *mapper) image(ctx context.Context, image client.Object) []reconcile.Request {

@@ -329,6 +329,33 @@ func TestPullSecretAppears(t *testing.T) {
 	w.deleteDisk(disk)
 }
 
+// The finalizer was taken away by force: what is left is found by whom it is for.
+func TestWhatNobodyHoldsIsRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.createImage("debian", 1<<30, "")
+	filled := w.createDisk("filled", fromImage("debian"), "2Gi")
+	w.waitClaim(filled, nil)
+	w.waitStatus(filled, "Provisioning", "Provisioning")
+	source := &v1alpha2.VirtualDiskDataSource{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: "https://example.org/disk.qcow2"}}
+	looked := w.createDisk("looked", source, "")
+	controllertest.Eventually(t, func() error { return w.Client.Get(t.Context(), w.inspectorKey(looked), &corev1.Pod{}) })
+	w.waitStatus(looked, "Provisioning", "Provisioning")
+	for _, disk := range []*v1alpha2.VirtualDisk{filled, looked} {
+		if err := w.Client.Delete(t.Context(), disk); err != nil {
+			t.Fatal(err)
+		}
+		controllertest.Eventually(t, func() error {
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(disk), disk); err != nil {
+				return client.IgnoreNotFound(err)
+			}
+			disk.Finalizers = nil
+			return client.IgnoreNotFound(w.Client.Update(t.Context(), disk))
+		})
+	}
+	w.waitGone(childKey(filled), &corev1.PersistentVolumeClaim{})
+	w.waitGone(w.inspectorKey(looked), &corev1.Pod{}, &corev1.Secret{})
+}
+
 func TestACrashAtEachWriteEndsInTheSameState(t *testing.T) {
 	w := newWorld(t)
 	w.createImage("debian", 1<<30, "")

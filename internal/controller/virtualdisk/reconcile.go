@@ -48,6 +48,8 @@ type Reconciler struct {
 	Dependencies
 
 	users *usage.Finder
+	// live reads from the server what the cache may not show yet.
+	live client.Reader
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -57,6 +59,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		New:      func() *v1alpha2.VirtualDisk { return &v1alpha2.VirtualDisk{} },
 		Observe:  r.observe,
 		Decide:   decide,
+	}
+	if err := r.removeOrphans(ctx, req.NamespacedName); err != nil {
+		return ctrl.Result{}, err
 	}
 	result, err := inner.Reconcile(ctx, req)
 	refusal := shared.RefusalOf(err)

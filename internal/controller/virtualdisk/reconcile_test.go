@@ -53,7 +53,9 @@ func newReconciler(t *testing.T, funcs interceptor.Funcs, objects ...client.Obje
 		WithIndex(&v1alpha2.VirtualDisk{}, indexSource, sourceOf).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexPending, isPending).
 		WithIndex(&v1alpha2.VirtualDisk{}, indexClaim, claimOf).
-		WithIndex(&v1alpha2.VirtualDisk{}, indexSecret, secretOf)
+		WithIndex(&v1alpha2.VirtualDisk{}, indexSecret, secretOf).
+		WithIndex(&corev1.PersistentVolumeClaim{}, indexMadeFor, madeFor).
+		WithIndex(&corev1.Pod{}, indexMadeFor, madeFor)
 	for _, kind := range usage.Kinds() {
 		builder.WithIndex(kind, usage.Field(ControllerName), usage.Keys)
 	}
@@ -64,7 +66,7 @@ func newReconciler(t *testing.T, funcs interceptor.Funcs, objects ...client.Obje
 			Filler: filling.Volumes{}, Issuer: issuer{}, Clock: clocktesting.NewFakePassiveClock(now),
 			Settings: importerpod.Settings{Namespace: "d8v-module"},
 		},
-		users: usage.NewFinder(c, ControllerName),
+		users: usage.NewFinder(c, ControllerName), live: c,
 	}
 }
 

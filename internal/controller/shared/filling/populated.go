@@ -26,6 +26,9 @@ const (
 	// annotationSource is on what carries an order out and holds the uid of the
 	// object that it reads.
 	annotationSource = "virtualization.deckhouse.io/source-uid"
+	// annotationOwner is on a claim of ours and names whom it is made for: until it is
+	// filled it has no owner that it would go with.
+	annotationOwner = "virtualization.deckhouse.io/volume-of"
 	// annotationSelectedNode is the scheduler's: where the first consumer will run.
 	annotationSelectedNode = "volume.kubernetes.io/selected-node"
 )
@@ -52,7 +55,7 @@ func (Populated) Start(fill Fill) []client.Object {
 	claim := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: fill.Owner.Namespace, Name: fill.Owner.ClaimName(), Labels: shared.ChildLabels(),
-			Annotations: map[string]string{annotationFillHash: fill.Hash},
+			Annotations: map[string]string{annotationFillHash: fill.Hash, annotationOwner: fill.Owner.subject().String()},
 		},
 		Spec: fill.claimSpec(),
 	}
@@ -68,6 +71,20 @@ func (Populated) Start(fill Fill) []client.Object {
 		}
 	}
 	return []client.Object{claim}
+}
+
+func (o Owner) subject() token.Subject {
+	return token.Subject{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: string(o.UID)}
+}
+
+// OwnerOf tells whom an unfilled claim was made for; a claim that has an owner, or
+// that we did not make, is for nobody.
+func OwnerOf(claim metav1.Object) (Owner, bool) {
+	subject, err := token.ParseSubject(claim.GetAnnotations()[annotationOwner])
+	if err != nil || len(claim.GetOwnerReferences()) > 0 {
+		return Owner{}, false
+	}
+	return Owner{Kind: subject.Kind, Namespace: subject.Namespace, Name: subject.Name, UID: types.UID(subject.UID)}, true
 }
 
 func (f Fill) claimSpec() corev1.PersistentVolumeClaimSpec {

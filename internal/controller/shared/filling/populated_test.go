@@ -54,8 +54,22 @@ func TestPopulatedStarts(t *testing.T) {
 	}
 	fill.Source, fill.Modes.Immediate = Source{}, false
 	blank := Volumes{}.Start(fill)[0].(*corev1.PersistentVolumeClaim)
-	if blank.Spec.DataSourceRef != nil || len(blank.Annotations) != 1 {
+	if blank.Spec.DataSourceRef != nil || len(blank.Annotations) != 2 {
 		t.Errorf("blank claim: %+v", blank)
+	}
+}
+
+func TestOwnerOf(t *testing.T) {
+	claim := Populated{}.Start(populatedFill())[0].(*corev1.PersistentVolumeClaim)
+	if owner, known := OwnerOf(claim); !known || owner != testOwner {
+		t.Errorf("owner: %+v", owner)
+	}
+	claim.OwnerReferences = []metav1.OwnerReference{{UID: testUID}}
+	if _, known := OwnerOf(claim); known {
+		t.Error("a claim with an owner goes with it")
+	}
+	if _, known := OwnerOf(&corev1.PersistentVolumeClaim{}); known {
+		t.Error("a claim of somebody else was taken for ours")
 	}
 }
 
