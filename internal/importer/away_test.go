@@ -13,6 +13,7 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
 	"github.com/deckhouse/virtualization/internal/dvcr/server"
+	"github.com/deckhouse/virtualization/internal/importer/progress"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
@@ -83,7 +84,7 @@ func TestRegistryIsRestarted(t *testing.T) {
 		}()
 		options := newOptions(t, registry, away.source(file(raw)), sha256Of(raw))
 		options.ChunkSize, options.RegistryPatience = chunk, 20*time.Second
-		options.Status = &Status{}
+		options.Status = &progress.Status{}
 		result, err := Run(context.Background(), options)
 		if err != nil {
 			t.Fatalf("broken at %d: %v", breakAt, err)
@@ -171,17 +172,17 @@ func TestRegistryStaysAway(t *testing.T) {
 	k.atCheckpoint = func(report.Checkpoint, func()) { down.Store(true) }
 	_, err := k.run(t)
 	wantFailure(t, err, "RegistryUnavailable", false, "", "502")
-	progress, _ := k.lastStatus.sample()
-	if progress.Phase != report.PhaseWaiting || progress.RetryAt == nil || progress.Attempts != 1 {
-		t.Errorf("status %+v", progress)
+	told, _ := k.lastStatus.Sample()
+	if told.Phase != report.PhaseWaiting || told.RetryAt == nil || told.Attempts != 1 {
+		t.Errorf("status %+v", told)
 	}
 	down.Store(false)
 	k.atCheckpoint = nil
 	if _, err := k.run(t); err != nil {
 		t.Fatal(err)
 	}
-	if progress, _ := k.lastStatus.sample(); progress.Attempts != 2 || progress.Phase != report.PhasePublishing {
-		t.Errorf("status %+v", progress)
+	if told, _ := k.lastStatus.Sample(); told.Attempts != 2 || told.Phase != report.PhasePublishing {
+		t.Errorf("status %+v", told)
 	}
 }
 
@@ -220,15 +221,15 @@ func TestSourceIsAwayForAWhile(t *testing.T) {
 	if asked := *resumedAt.Load(); asked != "bytes=4194304-" {
 		t.Errorf("asked for %s", asked)
 	}
-	if progress, _ := k.lastStatus.sample(); progress.Attempts != 3 {
-		t.Errorf("%d attempts", progress.Attempts)
+	if told, _ := k.lastStatus.Sample(); told.Attempts != 3 {
+		t.Errorf("%d attempts", told.Attempts)
 	}
 	requests.Store(1)
 	k.stateDir = t.TempDir()
 	k.handler = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
 	_, err = k.run(t)
 	wantFailure(t, err, "SourceUnreachable", false, "spec.dataSource.http.url", "503")
-	if progress, _ := k.lastStatus.sample(); progress.Attempts != 4 {
-		t.Errorf("%d attempts", progress.Attempts)
+	if told, _ := k.lastStatus.Sample(); told.Attempts != 4 {
+		t.Errorf("%d attempts", told.Attempts)
 	}
 }

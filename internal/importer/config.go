@@ -21,6 +21,7 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/image"
+	"github.com/deckhouse/virtualization/internal/importer/progress"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
 )
@@ -142,7 +143,7 @@ func (c *Config) fields() Fields {
 func (c *Config) order() string {
 	checksums := append([]string(nil), c.Checksums...)
 	sort.Strings(checksums)
-	return OrderOf(c.Verb, c.SourceURL, c.SourceImage, c.SourceDVCR, c.SourceVolume, strings.Join(checksums, ","),
+	return progress.OrderOf(c.Verb, c.SourceURL, c.SourceImage, c.SourceDVCR, c.SourceVolume, strings.Join(checksums, ","),
 		c.Destination, c.TargetVolume, strconv.FormatInt(c.TargetSize, 10), c.Stage)
 }
 
@@ -152,8 +153,8 @@ type job struct {
 	source    source.Source
 	checksums []image.Checksum
 	transport *http.Transport
-	reporter  *Reporter
-	status    *Status
+	reporter  *progress.Reporter
+	status    *progress.Status
 	logger    *slog.Logger
 }
 
@@ -166,7 +167,7 @@ func (c *Config) job(logger *slog.Logger) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &job{config: c, checksums: checksums, status: &Status{}, logger: logger}
+	j := &job{config: c, checksums: checksums, status: &progress.Status{}, logger: logger}
 	if c.Verb != VerbUpload && c.SourceDVCR == "" {
 		if j.source, err = c.outsideSource(len(checksums) > 0); err != nil {
 			return nil, err
@@ -187,7 +188,7 @@ func (c *Config) job(logger *slog.Logger) (*job, error) {
 			return nil, fmt.Errorf("--source-dvcr: %w", err)
 		}
 	}
-	j.reporter = &Reporter{URL: c.ReportURL, Token: c.token, Client: &http.Client{Transport: j.transport}, Clock: clock.RealClock{}, Logger: logger}
+	j.reporter = &progress.Reporter{URL: c.ReportURL, Token: c.token, Client: &http.Client{Transport: j.transport}, Clock: clock.RealClock{}, Logger: logger}
 	return j, nil
 }
 
@@ -287,8 +288,8 @@ func readOptional(flag, path string) ([]byte, error) {
 }
 
 // checkpoints of this order, and the newest one.
-func (j *job) checkpoints() (*Checkpoints, *report.Checkpoint) {
-	return LoadCheckpoints(j.config.order(), j.config.StateDir, j.config.CheckpointFile, j.status, j.logger)
+func (j *job) checkpoints() (*progress.Checkpoints, *report.Checkpoint) {
+	return progress.Load(j.config.order(), j.config.StateDir, j.config.CheckpointFile, j.status, j.logger)
 }
 
 // options of an import into the registry.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/image"
+	"github.com/deckhouse/virtualization/internal/importer/progress"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
 	"github.com/deckhouse/virtualization/internal/importer/stream"
@@ -61,7 +62,7 @@ type Options struct {
 
 	// Resume is where an earlier importer came to; nil to begin with the first byte.
 	Resume *report.Checkpoint
-	// Save gets every new checkpoint, one at a time; see Checkpoints. If it is nil
+	// Save gets every new checkpoint, one at a time; see progress.Checkpoints. If it is nil
 	// nothing is left in the registry for another importer.
 	Save func(report.Checkpoint)
 	// Retries is how often in a row the import goes on after a failure that may
@@ -72,9 +73,9 @@ type Options struct {
 	Retried func()
 
 	// Status is kept up to date; it may be nil.
-	Status *Status
+	Status *progress.Status
 	// Reporter gets the status; it may be nil.
-	Reporter *Reporter
+	Reporter *progress.Reporter
 	Clock    clock.Clock
 	Logger   *slog.Logger
 }
@@ -90,7 +91,7 @@ func (o Options) withDefaults() Options {
 		o.Fields = HTTPFields
 	}
 	if o.Status == nil {
-		o.Status = &Status{}
+		o.Status = &progress.Status{}
 	}
 	return o
 }
@@ -109,7 +110,7 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	took := o.Clock.Since(began)
 	result.TransferredBytes = r.received
 	result.DurationSeconds = took.Round(time.Millisecond).Seconds()
-	result.AverageBytesPerSecond = rate(r.received, took)
+	result.AverageBytesPerSecond = progress.Rate(r.received, took)
 	return result, nil
 }
 
@@ -215,11 +216,4 @@ func (r *run) windowOptions(start, size int64) stream.WindowOptions {
 	// A small image has no use for a large window.
 	most := (size-start)/stream.WindowUnit*stream.WindowUnit + 2*stream.WindowUnit
 	return stream.WindowOptions{Start: start, Every: r.ChunkSize, Capacity: max(r.ChunkSize, min(r.ChunkSize+readAhead, most))}
-}
-
-func rate(bytes int64, took time.Duration) int64 {
-	if took <= 0 {
-		return 0
-	}
-	return int64(float64(bytes) / took.Seconds())
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
+	"github.com/deckhouse/virtualization/internal/importer/progress"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/stream"
 )
@@ -34,7 +35,7 @@ type killable struct {
 	// atCheckpoint is called with each checkpoint and the way to kill.
 	atCheckpoint func(c report.Checkpoint, kill func())
 	adjust       func(*Options)
-	lastStatus   *Status
+	lastStatus   *progress.Status
 }
 
 func (k *killable) run(t testing.TB) (*report.Result, error) {
@@ -48,9 +49,9 @@ func (k *killable) runIn(ctx context.Context, t testing.TB, kill func()) (*repor
 	t.Helper()
 	options := newOptions(t, k.registry, k.handler, k.sums...)
 	options.ChunkSize = chunk
-	options.Status = &Status{}
+	options.Status = &progress.Status{}
 	k.lastStatus = options.Status
-	checkpoints, resume := LoadCheckpoints("the order", k.stateDir, "", options.Status, options.Logger)
+	checkpoints, resume := progress.Load("the order", k.stateDir, "", options.Status, options.Logger)
 	options.Resume = resume
 	options.Save = func(c report.Checkpoint) {
 		checkpoints.Save(c)

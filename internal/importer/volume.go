@@ -12,6 +12,7 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/dvcr"
 	"github.com/deckhouse/virtualization/internal/importer/fill"
+	"github.com/deckhouse/virtualization/internal/importer/progress"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
 )
@@ -20,8 +21,8 @@ import (
 // by itself, as an import into the registry does.
 func (j *job) fill(ctx context.Context) (*report.Result, error) {
 	checkpoints, resume := j.checkpoints()
-	progress := &fill.Progress{}
-	stop := j.reporter.Follow(ctx, &fillStatus{Status: j.status, progress: progress})
+	filling := &fill.Progress{}
+	stop := j.reporter.Follow(ctx, &fillStatus{Status: j.status, filling: filling})
 	defer stop()
 	r := &run{Options: Options{Fields: j.config.fields(), Retries: j.config.Retries, RetryDelay: retryDelay, Retried: checkpoints.Attempt,
 		Save: checkpoints.Save, Status: j.status, Clock: clock.RealClock{}, Logger: j.logger}, resume: resume}
@@ -29,7 +30,7 @@ func (j *job) fill(ctx context.Context) (*report.Result, error) {
 		before := offsetOf(r.resume)
 		result, err := fill.Fill(ctx, fill.Options{
 			Source: j.source, Checksums: j.checksums, Target: j.config.TargetVolume, Size: j.config.TargetSize,
-			Stage: j.stage(r), Resume: r.resume, Save: r.save, Progress: progress, Clock: r.Clock, Logger: j.logger,
+			Stage: j.stage(r), Resume: r.resume, Save: r.save, Progress: filling, Clock: r.Clock, Logger: j.logger,
 		})
 		if err == nil {
 			return result, nil
@@ -77,22 +78,23 @@ func (j *job) stage(r *run) fill.Stage {
 
 // fillStatus tells of a filling what it knows of itself, and all else of the job.
 type fillStatus struct {
-	*Status
-	progress *fill.Progress
+	*progress.Status
+	filling *fill.Progress
 
 	mu          sync.Mutex
 	last, moved int64
 }
 
-func (s *fillStatus) sample() (report.Progress, int64) {
-	told, staged := s.Status.sample()
+// Sample implements progress.Sampled.
+func (s *fillStatus) Sample() (report.Progress, int64) {
+	told, staged := s.Status.Sample()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	total := s.progress.Total()
-	if total == 0 && s.progress.Transferred() == 0 {
+	total := s.filling.Total()
+	if total == 0 && s.filling.Transferred() == 0 {
 		return told, staged // Nothing of the volume yet: the image is being staged.
 	}
-	now := s.progress.Transferred()
+	now := s.filling.Transferred()
 	// Where a filling goes on it does not begin at zero, which is no speed.
 	if s.last > 0 && now > s.last {
 		s.moved += now - s.last
@@ -100,7 +102,7 @@ func (s *fillStatus) sample() (report.Progress, int64) {
 	s.last = now
 	told.TransferredBytes, told.TotalBytes = now, total
 	if told.RetryAt == nil {
-		told.Phase = s.progress.Phase()
+		told.Phase = s.filling.Phase()
 	}
 	return told, staged + s.moved
 }

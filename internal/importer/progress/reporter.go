@@ -1,0 +1,166 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package progress
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/deckhouse/virtualization/internal/dvcr"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+)
+
+const (
+	// reportInterval is the least time between two posts.
+	reportInterval = 2 * time.Second
+	// heartbeat is how often the speed is posted while the percentage stays.
+	heartbeat = 10 * time.Second
+	// reportTimeout bounds one post.
+	reportTimeout = 5 * time.Second
+	// maxAnswer is more than the controller has to say.
+	maxAnswer = 64 << 10
+)
+
+// Reporter posts an import's progress to the controller. Nothing it meets stops
+// the import.
+type Reporter struct {
+	URL    string
+	Token  dvcr.TokenSource
+	Client *http.Client
+	Clock  clock.WithTicker
+	Logger *slog.Logger
+}
+
+// Start posts the progress of transferred out of total until the returned
+// function is called.
+func (r *Reporter) Start(ctx context.Context, transferred func() int64, total int64) (stop func()) {
+	status := &Status{}
+	status.Begin("", transferred, 0, total)
+	return r.Follow(ctx, status)
+}
+
+// Sampled is what a Reporter can follow.
+type Sampled interface {
+	// Sample returns the progress without speeds, and how many bytes were moved.
+	Sample() (report.Progress, int64)
+}
+
+// Follow posts the status until the returned function is called.
+func (r *Reporter) Follow(ctx context.Context, status Sampled) (stop func()) {
+	if r == nil || r.URL == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.loop(ctx, status)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (r *Reporter) loop(ctx context.Context, status Sampled) {
+	ticker := r.Clock.NewTicker(reportInterval)
+	defer ticker.Stop()
+	meter := newMeter(r.Clock.Now())
+	for first := true; ; first = false {
+		now := r.Clock.Now()
+		progress, moved := status.Sample()
+		meter.measure(now, moved, &progress)
+		if meter.worthPosting(now, progress) || first {
+			r.post(ctx, progress)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+// post sends one report. The token goes only to the URL that was given.
+func (r *Reporter) post(ctx context.Context, progress report.Progress) {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	if err := r.send(ctx, progress); err != nil && ctx.Err() == nil {
+		r.Logger.Debug("posting progress", "error", err)
+	}
+}
+
+func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
+	signed, err := r.Token()
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(progress)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+signed)
+	response, err := r.Client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswer))
+	if response.StatusCode/100 != 2 {
+		return fmt.Errorf("the controller answers %d", response.StatusCode)
+	}
+	return nil
+}
+
+// meter turns byte counts into speeds and knows what was posted last.
+type meter struct {
+	began     time.Time
+	last      time.Time
+	lastMoved int64
+
+	posted   time.Time
+	previous report.Progress
+}
+
+func newMeter(now time.Time) *meter { return &meter{began: now, last: now, posted: now} }
+
+func (m *meter) measure(now time.Time, moved int64, progress *report.Progress) {
+	progress.BytesPerSecond = Rate(moved-m.lastMoved, now.Sub(m.last))
+	progress.AverageBytesPerSecond = Rate(moved, now.Sub(m.began))
+	m.last, m.lastMoved = now, moved
+}
+
+// worthPosting is true when something else than the bytes has changed, when the
+// percentage has, or when the speed is old.
+func (m *meter) worthPosting(now time.Time, progress report.Progress) bool {
+	before := m.previous
+	same := progress.Percent() == before.Percent() && progress.Phase == before.Phase && progress.Attempts == before.Attempts &&
+		progress.RetryAt == before.RetryAt && bytes.Equal(progress.Checkpoint, before.Checkpoint)
+	if same && now.Sub(m.posted) < heartbeat {
+		return false
+	}
+	m.posted, m.previous = now, progress
+	return true
+}
+
+// Rate is a speed in bytes per second.
+func Rate(bytes int64, took time.Duration) int64 {
+	if took <= 0 {
+		return 0
+	}
+	return int64(float64(bytes) / took.Seconds())
+}

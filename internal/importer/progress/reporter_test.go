@@ -1,0 +1,132 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package progress
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/deckhouse/virtualization/internal/dvcr"
+	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
+	"github.com/deckhouse/virtualization/internal/dvcr/token"
+	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
+)
+
+var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func TestMeter(t *testing.T) {
+	m := newMeter(start)
+	for _, tc := range []struct {
+		second int
+		done   int64
+		want   report.Progress
+		posted bool
+	}{
+		{2, 0, report.Progress{TotalBytes: 1000}, false},
+		{4, 9, report.Progress{TransferredBytes: 9, TotalBytes: 1000, BytesPerSecond: 4, AverageBytesPerSecond: 2}, false},
+		{6, 10, report.Progress{TransferredBytes: 10, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 1}, true},
+		{8, 19, report.Progress{TransferredBytes: 19, TotalBytes: 1000, BytesPerSecond: 4, AverageBytesPerSecond: 2}, false},
+		{10, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 100, AverageBytesPerSecond: 21}, true},
+		{18, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 12}, false},
+		{20, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 10}, true},
+		{22, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 9}, false},
+	} {
+		now := start.Add(time.Duration(tc.second) * time.Second)
+		got := report.Progress{TransferredBytes: tc.done, TotalBytes: 1000}
+		m.measure(now, tc.done, &got)
+		if !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("second %d: got %+v, want %+v", tc.second, got, tc.want)
+		}
+		if posted := m.worthPosting(now, got); posted != tc.posted {
+			t.Errorf("second %d: posted %t", tc.second, posted)
+		}
+	}
+}
+
+func TestMeterOfUnknownTotal(t *testing.T) {
+	m := newMeter(start)
+	got := report.Progress{TransferredBytes: 100}
+	m.measure(start.Add(2*time.Second), 100, &got)
+	if want := (report.Progress{TransferredBytes: 100, BytesPerSecond: 50, AverageBytesPerSecond: 50}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if Rate(100, 0) != 0 || Rate(100, -time.Second) != 0 {
+		t.Error("a rate over no time")
+	}
+}
+
+// The real report server has to accept what the reporter sends.
+func TestReporterPostsToTheReportServer(t *testing.T) {
+	issuer, verifier := dvcrtest.Keys(t)
+	subject := token.Subject{Kind: "VirtualImage", Namespace: "team", Name: "debian", UID: "0dfe9d4c-8a0c-4b3c-9a3a-1a8b6f3e6a11"}
+	signed, err := issuer.Issue(subject.String(), nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := reportserver.New(verifier, clock.RealClock{})
+	server := httptest.NewServer(reports)
+	t.Cleanup(server.Close)
+	fake := clocktesting.NewFakeClock(start)
+	reporter := &Reporter{
+		URL: server.URL + reportserver.Path, Token: dvcr.StaticToken(signed), Client: server.Client(),
+		Clock: fake, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	var transferred atomic.Int64
+	stop := reporter.Start(context.Background(), transferred.Load, 1000)
+	wait := func(want int64) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if latest, ok := reports.Latest(subject); ok && latest.TransferredBytes == want && latest.TotalBytes == 1000 {
+				return
+			}
+		}
+		latest, ok := reports.Latest(subject)
+		t.Fatalf("got %+v, %t, want %d bytes", latest, ok, want)
+	}
+	wait(0)
+	transferred.Store(500)
+	fake.Step(2 * time.Second)
+	wait(500)
+	stop()
+}
+
+// A controller that is away, refuses or hangs must not disturb the import.
+func TestReporterBearsFailures(t *testing.T) {
+	var posts atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		posts.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(server.Close)
+	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
+	for title, reporter := range map[string]*Reporter{
+		"none":    nil,
+		"no URL":  {},
+		"refuses": {URL: server.URL, Token: dvcr.StaticToken("t"), Client: server.Client(), Clock: clock.RealClock{}, Logger: silent},
+		"away":    {URL: "http://127.0.0.1:1", Token: dvcr.StaticToken("t"), Client: server.Client(), Clock: clock.RealClock{}, Logger: silent},
+		"no token": {URL: server.URL, Client: server.Client(), Clock: clock.RealClock{}, Logger: silent,
+			Token: func() (string, error) { return "", errors.New("no token") }},
+	} {
+		stop := reporter.Start(context.Background(), func() int64 { return 1 }, 10)
+		for deadline := time.Now().Add(10 * time.Second); title == "refuses" && posts.Load() == 0 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+	}
+	if posts.Load() != 1 {
+		t.Errorf("%d posts", posts.Load())
+	}
+}
