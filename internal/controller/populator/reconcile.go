@@ -62,13 +62,15 @@ type Reconciler struct {
 	Dependencies
 	Checkpoints Checkpoints
 
+	// live reads from the server what the cache may not show yet.
+	live  client.Reader
 	inner shared.Reconciler[*corev1.PersistentVolumeClaim, Observed]
 }
 
 // newReconciler completes a reconciler.
-func newReconciler(executor shared.Executor, dependencies Dependencies) *Reconciler {
+func newReconciler(executor shared.Executor, live client.Reader, dependencies Dependencies) *Reconciler {
 	r := &Reconciler{
-		Executor: executor, Dependencies: dependencies,
+		Executor: executor, Dependencies: dependencies, live: live,
 		Checkpoints: &importerpod.Checkpoints{Client: executor.Client, Clock: dependencies.Clock},
 	}
 	r.inner = shared.Reconciler[*corev1.PersistentVolumeClaim, Observed]{
@@ -133,6 +135,12 @@ func (r *Reconciler) sweepOne(ctx context.Context, there *corev1.PersistentVolum
 	subject, _ := importerpod.Owner(object)
 	if subject.UID == string(there.UID) {
 		return nil
+	}
+	// The cache of claims may be behind that of pods, which would cost a claim all
+	// that was written so far.
+	now := &corev1.PersistentVolumeClaim{}
+	if _, err := shared.Get(ctx, r.live, client.ObjectKey{Namespace: subject.Namespace, Name: subject.Name}, now); err != nil || subject.UID == string(now.UID) {
+		return err
 	}
 	gone := &corev1.PersistentVolumeClaim{}
 	gone.Namespace, gone.Name, gone.UID = subject.Namespace, subject.Name, types.UID(subject.UID)

@@ -54,8 +54,9 @@ func newTestReconciler(t *testing.T, funcs interceptor.Funcs, objects ...client.
 	for _, index := range indexes {
 		builder.WithIndex(index.object, index.field, index.values)
 	}
+	c := builder.Build()
 	return newReconciler(
-		shared.Executor{Client: builder.Build(), Recorder: record.NewFakeRecorder(10)},
+		shared.Executor{Client: c, Recorder: record.NewFakeRecorder(10)}, c,
 		Dependencies{
 			Settings: importerpod.Settings{Namespace: "d8v-module", ImporterImage: "importer"}, RegistryAddress: "dvcr.example.org",
 			Issuer: issuer{}, Registry: &controllertest.Registry{}, Reports: silent{}, Clock: clocktesting.NewFakePassiveClock(now),
