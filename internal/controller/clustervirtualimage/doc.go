@@ -6,7 +6,7 @@
 // table of states.
 //
 // What is particular to the kind:
-//   - the importer runs in the module's namespace,
+//   - what its data source names is in a namespace that it names too,
 //   - the image is always kept in the registry,
 //   - the finalizer is virtualization.deckhouse.io/cvi-cleanup.
 package clustervirtualimage

@@ -6,8 +6,8 @@
 // of states.
 //
 // What is particular to the kind:
-//   - the importer runs in the image's namespace,
-//   - spec.storage other than ContainerRegistry is not supported by this version
-//     and says so in the condition DatasourceReady,
+//   - an image can be kept on a volume in its namespace, with a storage class of
+//     spec.persistentVolumeClaim, of the module's settings or of the cluster,
+//   - what its data source names is in its own namespace,
 //   - the finalizer is virtualization.deckhouse.io/vi-cleanup.
 package virtualimage

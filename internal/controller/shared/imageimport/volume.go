@@ -283,7 +283,7 @@ func (d *draft) volumeReady() Decision {
 	d.becomeReady("The image is on PersistentVolumeClaim " + claim.Name)
 	d.removeHelpers()
 	// What an upload left in DVCR on its way is needed no more.
-	if d.before.RegistryURL != "" {
+	if d.before.RegistryURL != "" || d.CleanupFailure != nil {
 		status.RegistryURL = ""
 		d.out.EmptyRegistry = true
 	}

@@ -221,6 +221,18 @@ func TestDecideVolumeOfAnUpload(t *testing.T) {
 	}
 }
 
+func TestDecideVolumeEmptiesTheRegistryUntilItAnswers(t *testing.T) {
+	ours := shared.OwnerReference("VirtualImage", "debian", testUID)
+	ready := observe(onVolume, uploading(time.Time{}), withReady, withClaim(corev1.ClaimBound, ours))
+	if got := Decide(ready); got.EmptyRegistry {
+		t.Error("the registry is asked again and again")
+	}
+	cleanupFailed(now)(&ready)
+	if got := Decide(ready); !got.EmptyRegistry {
+		t.Error("what lay in the registry stays because it did not answer once")
+	}
+}
+
 func TestDecideVolumeTellsTheResult(t *testing.T) {
 	got := Decide(observe(onVolume, withClaim(corev1.ClaimBound), filledBy(func(f *filling.Filling) {
 		f.State = filling.Done
