@@ -129,7 +129,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	registry := dvcrtest.Start(t, discardUploads)
 	tiny, small, large := peakOf(t, registry, 16<<20), peakOf(t, registry, 256<<20), peakOf(t, registry, 1<<30)
 	t.Logf("%d MiB of heap for 16 MiB, %d MiB for 256 MiB, %d MiB for 1 GiB", tiny>>20, small>>20, large>>20)
-	if large > small+16<<20 || large > 144<<20 || tiny > 64<<20 {
+	if large > small+48<<20 || large > 192<<20 || tiny > 64<<20 {
 		t.Errorf("%d MiB of heap for 16 MiB, %d MiB for 256 MiB, %d MiB for 1 GiB", tiny>>20, small>>20, large>>20)
 	}
 }
