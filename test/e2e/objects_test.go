@@ -197,3 +197,16 @@ func waitEmpty(ctx context.Context, t *testing.T, namespace, what string, list c
 		t.Fatalf("%s are left in %s: %v\n%s", what, namespace, err, shown)
 	}
 }
+
+// waitNone waits until nothing is counted any more.
+func waitNone(ctx context.Context, t *testing.T, what string, count func() (int, error)) {
+	t.Helper()
+	n := 0
+	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(context.Context) (done bool, err error) {
+		n, err = count()
+		return n == 0, err
+	})
+	if err != nil {
+		t.Fatalf("%d %s are left: %v", n, what, err)
+	}
+}

@@ -25,10 +25,16 @@ import (
 // restartController kills the controller without asking, as a node that dies does.
 func restartController(ctx context.Context, t *testing.T) {
 	t.Helper()
+	restart(ctx, t, "virtualization-controller")
+}
+
+// restart kills the pods of one of the module's programs.
+func restart(ctx context.Context, t *testing.T, app string) {
+	t.Helper()
 	pods := &corev1.PodList{}
-	err := kube.List(ctx, pods, client.InNamespace(moduleNamespace), client.MatchingLabels{"app": "virtualization-controller"})
+	err := kube.List(ctx, pods, client.InNamespace(moduleNamespace), client.MatchingLabels{"app": app})
 	if err != nil || len(pods.Items) == 0 {
-		t.Fatalf("the controller's pods: %d, %v", len(pods.Items), err)
+		t.Fatalf("the pods of %s: %d, %v", app, len(pods.Items), err)
 	}
 	for i := range pods.Items {
 		if err := kube.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0)); err != nil {

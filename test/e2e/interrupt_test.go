@@ -1,0 +1,145 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+)
+
+const (
+	// chunk is what an interruption may cost.
+	chunk = 64 << 20
+	// slowly is how fast slowServer sends, in bytes per second.
+	slowly = 24 << 20
+)
+
+// slowServer serves one raw disk at a bounded speed and counts what it has sent.
+type slowServer struct {
+	url    string
+	sha256 string
+	sent   atomic.Int64
+}
+
+func serveSlowly(t *testing.T, size int) *slowServer {
+	t.Helper()
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	content[510], content[511] = 0x55, 0xaa // a boot sector: what makes it a disk
+	sum := sha256.Sum256(content)
+	s := &slowServer{sha256: hex.EncodeToString(sum[:])}
+	listener := listenInNode(t)
+	s.url = "http://" + listener.Addr().String() + "/disk.raw"
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"`+s.sha256+`"`)
+		http.ServeContent(&slowWriter{ResponseWriter: w, server: s}, r, "", time.Time{}, bytes.NewReader(content))
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return s
+}
+
+type slowWriter struct {
+	http.ResponseWriter
+	server *slowServer
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(float64(len(p)) / slowly * float64(time.Second)))
+	n, err := w.ResponseWriter.Write(p)
+	w.server.sent.Add(int64(n))
+	return n, err
+}
+
+func (s *slowServer) source() string {
+	return fmt.Sprintf("{type: HTTP, http: {url: %q, checksum: {sha256: %s}}}", s.url, s.sha256)
+}
+
+// killImporters kills whatever moves bytes for the test, as a node that dies does.
+func killImporters(ctx context.Context, t *testing.T) {
+	t.Helper()
+	pods := &corev1.PodList{}
+	if err := kube.List(ctx, pods, client.InNamespace(moduleNamespace), client.MatchingLabels{"app": "importer"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(pods.Items) == 0 {
+		t.Fatal("no importer runs")
+	}
+	for i := range pods.Items {
+		if err := kube.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestInterruptedImport kills the importer, the registry and the controller while
+// bytes move. The checksum proves that nothing was lost, what the server has sent
+// that nothing was read over again.
+func TestInterruptedImport(t *testing.T) {
+	const size = 384 << 20
+	cases := []struct {
+		name      string
+		interrupt func(context.Context, *testing.T)
+		// cost is how many chunks may be read again.
+		cost int64
+	}{
+		{"importer", killImporters, 1},
+		{"registry", func(ctx context.Context, t *testing.T) { restart(ctx, t, "dvcr") }, 1},
+		{"controller", restartController, 0},
+	}
+	for _, destination := range []string{"registry", "volume"} {
+		for _, tc := range cases {
+			if destination == "volume" && tc.name == "registry" {
+				continue // it has no part in this.
+			}
+			t.Run(tc.name+" of an import to a "+destination, func(t *testing.T) {
+				ctx := deadline(t, 4*time.Minute)
+				namespace := newNamespace(t)
+				server := serveSlowly(t, size)
+				object, progress := beginImport(ctx, t, namespace, destination, server)
+				waitFor(ctx, t, object, "made no progress", func(o client.Object) bool { return progress(o) >= 40 })
+				tc.interrupt(ctx, t)
+				waitReady(ctx, t, object)
+				t.Logf("%d MiB of %d were sent", server.sent.Load()>>20, size>>20)
+				// What was on the way when a connection broke has been sent, too.
+				const onTheWay = 8 << 20
+				if sent := server.sent.Load(); sent > size+tc.cost*chunk+onTheWay {
+					t.Errorf("%d bytes were sent of %d: more than %d chunks again", sent, size, tc.cost)
+				}
+			})
+		}
+	}
+}
+
+// beginImport returns the object to import and how its progress is read.
+func beginImport(ctx context.Context, t *testing.T, namespace, destination string, server *slowServer) (client.Object, func(client.Object) int) {
+	t.Helper()
+	percent := func(text string) int {
+		n, _ := strconv.Atoi(strings.TrimSuffix(text, "%"))
+		return n
+	}
+	if destination == "volume" {
+		return diskFrom(ctx, t, namespace, "slow", server.source()),
+			func(o client.Object) int { return percent(o.(*v1alpha2.VirtualDisk).Status.Progress) }
+	}
+	return imageFrom(ctx, t, namespace, "slow", "ContainerRegistry", server.source()),
+		func(o client.Object) int { return percent(o.(*v1alpha2.VirtualImage).Status.Progress) }
+}
