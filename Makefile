@@ -34,7 +34,7 @@ test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserv
 
 .PHONY: e2e
 e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
-	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=20m -v -tags=e2e
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=25m -v -tags=e2e
 
 # How long each fuzz target runs.
 FUZZTIME ?= 30s

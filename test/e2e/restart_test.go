@@ -84,7 +84,7 @@ func (p *podsSeen) count(prefix string) int {
 func TestControllerRestartInTheMiddleOfAnImport(t *testing.T) {
 	ctx := deadline(t, 4*time.Minute)
 	namespace := newNamespace(t)
-	seen := watchPods(ctx, t, namespace)
+	seen := watchPods(ctx, t, moduleNamespace)
 	source := image(ctx, t, namespace, "debian", "debian-13.qcow2")
 	// On an idle machine the whole import takes a second: the controller is killed
 	// as soon as the importer is there.
