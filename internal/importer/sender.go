@@ -215,7 +215,7 @@ func (s *sender) checkpoint(at int64) error {
 func (s *sender) describe(digest string) report.Checkpoint {
 	state := layerState{
 		Format: s.info.Format, VirtualSize: s.info.VirtualSize, CDROM: s.info.CDROM, Compression: s.pass.compression, Digest: digest,
-		Parked: s.pass.run.parked,
+		Parked: s.pass.parked,
 	}
 	c := report.Checkpoint{Size: s.pass.size, Upload: s.upload.Location(), Sink: state.encode()}
 	if s.pass.stream != nil {
@@ -307,7 +307,7 @@ func (s *sender) abandon(ctx context.Context, cause error) {
 	if s.upload == nil || s.kept && passes && s.pass.Save != nil {
 		return
 	}
-	s.pass.run.resume = nil
+	s.pass.resume = nil
 	if err := s.upload.Cancel(ctx); err != nil && !errors.Is(err, dvcr.ErrUploadUnknown) {
 		s.pass.Logger.Warn("the broken upload stays until the registry removes it", "error", err)
 	}
