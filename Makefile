@@ -36,6 +36,13 @@ test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserv
 e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=25m -v -tags=e2e
 
+# Flags of the measurement, such as --only=qcow2 or --cdi=false.
+BENCH ?=
+
+.PHONY: bench
+bench: ## Measure on the running sandbox how fast images and disks are made (flags in BENCH)
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go run ./test/bench $(BENCH)
+
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
 

@@ -5,7 +5,7 @@
 // and beside that, in the same run on the same machine, what cannot be beaten and
 // what CDI needs for the same:
 //
-//	go run ./test/bench >>docs/...
+//	make bench BENCH=--only=qcow2
 //
 // It needs qemu-img, xz and curl, and space for about three times the data. What
 // it measures is printed as a Markdown table; nothing else is left behind.
