@@ -86,11 +86,12 @@ func bootOrders(devices []Device) []*uint {
 }
 
 func volumes(in Input) []virtv1.Volume {
+	bus := diskBus(&in.Machine.Spec)
 	var out []virtv1.Volume
 	for _, device := range in.Devices {
 		out = append(out, virtv1.Volume{
 			Name:         VolumeName(device.Ref.Kind, device.Ref.Name),
-			VolumeSource: volumeSource(device),
+			VolumeSource: volumeSource(device, bus),
 		})
 	}
 	provisioning := in.Machine.Spec.Provisioning
@@ -111,13 +112,17 @@ func volumes(in Input) []virtv1.Volume {
 	return out
 }
 
-func volumeSource(device Device) virtv1.VolumeSource {
+func volumeSource(device Device, bus virtv1.DiskBus) virtv1.VolumeSource {
 	if device.PersistentVolumeClaim != "" {
+		isImage := device.Ref.Kind != v1alpha2.BlockDeviceVirtualDisk
+		claim := corev1.PersistentVolumeClaimVolumeSource{ClaimName: device.PersistentVolumeClaim, ReadOnly: isImage}
+		if isImage && !device.CDROM && bus == virtv1.DiskBusSATA {
+			// The device takes writes (see diskDevice), which must not reach the image:
+			// they go to a layer above it that ends with the guest.
+			return virtv1.VolumeSource{Ephemeral: &virtv1.EphemeralVolumeSource{PersistentVolumeClaim: &claim}}
+		}
 		return virtv1.VolumeSource{PersistentVolumeClaim: &virtv1.PersistentVolumeClaimVolumeSource{
-			PersistentVolumeClaimVolumeSource: corev1.PersistentVolumeClaimVolumeSource{
-				ClaimName: device.PersistentVolumeClaim,
-				ReadOnly:  device.Ref.Kind != v1alpha2.BlockDeviceVirtualDisk,
-			},
+			PersistentVolumeClaimVolumeSource: claim,
 		}}
 	}
 	return virtv1.VolumeSource{ContainerDisk: &virtv1.ContainerDiskSource{

@@ -53,6 +53,8 @@ func TestBootOrders(t *testing.T) {
 // What a guest may do to a device: a disk is written to, an image never changes.
 func TestDevicesOfEveryKind(t *testing.T) {
 	volumeImage := Device{Ref: v1alpha2.BlockDeviceRef{Kind: "VirtualImage", Name: "tools"}, PersistentVolumeClaim: "d8v-vi-tools"}
+	volumeISO := volumeImage
+	volumeISO.CDROM = true
 	tests := []struct {
 		name             string
 		device           Device
@@ -61,6 +63,7 @@ func TestDevicesOfEveryKind(t *testing.T) {
 		cdrom, readOnly  bool
 		claim, image     string
 		claimIsProtected bool
+		layered          bool
 	}{
 		{name: "disk", device: ordered("root", 0), paravirtualized: true, bus: "scsi", claim: "claim-of-root"},
 		{name: "disk on SATA", device: ordered("root", 0), bus: "sata", claim: "claim-of-root"},
@@ -78,6 +81,15 @@ func TestDevicesOfEveryKind(t *testing.T) {
 		},
 		{
 			name: "image on a volume", device: volumeImage, paravirtualized: true, bus: "scsi", readOnly: true,
+			claim: "d8v-vi-tools", claimIsProtected: true,
+		},
+		{
+			// SATA knows no read-only disks: what the guest writes is forgotten.
+			name: "image on a volume on SATA", device: volumeImage, bus: "sata",
+			claim: "d8v-vi-tools", claimIsProtected: true, layered: true,
+		},
+		{
+			name: "ISO on a volume", device: volumeISO, bus: "sata", cdrom: true,
 			claim: "d8v-vi-tools", claimIsProtected: true,
 		},
 	}
@@ -100,6 +112,11 @@ func TestDevicesOfEveryKind(t *testing.T) {
 			switch {
 			case test.image != "":
 				if volume.ContainerDisk == nil || volume.ContainerDisk.Image != test.image || volume.ContainerDisk.ImagePullPolicy != "IfNotPresent" {
+					t.Errorf("volume %+v", volume.VolumeSource)
+				}
+			case test.layered:
+				if volume.Ephemeral == nil || volume.Ephemeral.PersistentVolumeClaim.ClaimName != test.claim ||
+					!volume.Ephemeral.PersistentVolumeClaim.ReadOnly || volume.PersistentVolumeClaim != nil {
 					t.Errorf("volume %+v", volume.VolumeSource)
 				}
 			case volume.PersistentVolumeClaim == nil || volume.PersistentVolumeClaim.ClaimName != test.claim ||

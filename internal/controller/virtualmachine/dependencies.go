@@ -14,6 +14,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/kubevirt"
 	"github.com/deckhouse/virtualization/internal/sizing"
 )
@@ -212,19 +213,29 @@ func judgeDevice(o Observed, index int, device Device) (attachable kubevirt.Devi
 		status := &device.Image.Status
 		attachable.UID, attachable.CDROM = device.Image.UID, status.CDROM
 		attachable.Image, attachable.PersistentVolumeClaim = status.Target.RegistryURL, status.Target.PersistentVolumeClaimName
-		if status.Phase != v1alpha2.ImageReady {
-			problem = deviceNotReady(title, string(status.Phase), status.Conditions)
-		}
+		problem = judgeImage(title, index, string(status.Phase), &status.ImageStatus, attachable)
 	case device.ClusterImage != nil:
 		status := &device.ClusterImage.Status
 		attachable.UID, attachable.CDROM, attachable.Image = device.ClusterImage.UID, status.CDROM, status.Target.RegistryURL
-		if status.Phase != v1alpha2.ImageReady {
-			problem = deviceNotReady(title, string(status.Phase), status.Conditions)
-		}
+		problem = judgeImage(title, index, string(status.Phase), &status.ImageStatus, attachable)
 	default:
 		problem = fmt.Sprintf("%s not found: create it or correct spec.blockDeviceRefs[%d].name.", title, index)
 	}
 	return attachable, problem, ""
+}
+
+// judgeImage tells why an image cannot be attached. In the registry an image stays
+// in its own format, and a node hands it to the guest as it is; on a claim it was
+// unpacked.
+func judgeImage(title string, index int, phase string, status *v1alpha2.ImageStatus, attachable kubevirt.Device) string {
+	switch {
+	case phase != string(v1alpha2.ImageReady):
+		return deviceNotReady(title, phase, status.Conditions)
+	case attachable.PersistentVolumeClaim == "" && status.Format != "" && image.Format(status.Format).NeedsConversion():
+		return fmt.Sprintf("%s has the format %s, which a machine cannot have as it is: make a VirtualDisk "+
+			"with the image as its spec.dataSource.objectRef, and name the disk in spec.blockDeviceRefs[%d].", title, status.Format, index)
+	}
+	return ""
 }
 
 func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alpha2.VirtualDisk) (_ kubevirt.Device, problem, waits string) {

@@ -21,6 +21,14 @@ func withSecret(provisioning v1alpha2.Provisioning, secret *Secret) func(*Observ
 	return func(o *Observed) { o.Machine.Spec.Provisioning, o.Secret = &provisioning, secret }
 }
 
+func readyImage(format string) *v1alpha2.VirtualImage {
+	return &v1alpha2.VirtualImage{Status: v1alpha2.VirtualImageStatus{Phase: "Ready", ImageStatus: v1alpha2.ImageStatus{Format: format}}}
+}
+
+func readyClusterImage(format string) *v1alpha2.ClusterVirtualImage {
+	return &v1alpha2.ClusterVirtualImage{Status: v1alpha2.ClusterVirtualImageStatus{Phase: "Ready", ImageStatus: v1alpha2.ImageStatus{Format: format}}}
+}
+
 // Each way in which a dependency can be not ready: its reason, and a message that
 // names the object, the field and the remedy.
 func TestDependencyProblems(t *testing.T) {
@@ -98,6 +106,15 @@ func TestDependencyProblems(t *testing.T) {
 			"ClusterVirtualImage iso not found: create it or correct spec.blockDeviceRefs[0].name.", false},
 		{"cluster image being imported", func(o *Observed) { imageRef(o, "ClusterVirtualImage").ClusterImage = &v1alpha2.ClusterVirtualImage{} },
 			"BlockDevicesReady", "BlockDevicesNotReady", "ClusterVirtualImage iso is not ready (new): its conditions say more.", false},
+		{"image that QEMU would have to unpack", func(o *Observed) { imageRef(o, "VirtualImage").Image = readyImage("vmdk") },
+			"BlockDevicesReady", "BlockDevicesNotReady",
+			"VirtualImage team/iso has the format vmdk, which a machine cannot have as it is: make a VirtualDisk " +
+				"with the image as its spec.dataSource.objectRef, and name the disk in spec.blockDeviceRefs[0].", false},
+		{"cluster image that QEMU would have to unpack", func(o *Observed) {
+			imageRef(o, "ClusterVirtualImage").ClusterImage = readyClusterImage("vhdx")
+		}, "BlockDevicesReady", "BlockDevicesNotReady",
+			"ClusterVirtualImage iso has the format vhdx, which a machine cannot have as it is: make a VirtualDisk " +
+				"with the image as its spec.dataSource.objectRef, and name the disk in spec.blockDeviceRefs[0].", false},
 		{"two problems", func(o *Observed) {
 			o.Devices = append(o.Devices, diskDevice("data", "Ready"))
 			o.Devices[0].Disk, o.Devices[1].Disk = nil, nil
@@ -167,5 +184,31 @@ func TestDependenciesReady(t *testing.T) {
 				t.Error("does not render the machine")
 			}
 		})
+	}
+}
+
+// An image of a format that only QEMU can unpack is not given to a guest, whichever
+// of them it is. On a claim it is unpacked already.
+func TestImagesByTheirFormat(t *testing.T) {
+	for format, passes := range map[string]bool{
+		"": true, "raw": true, "qcow2": true, "iso": true, "vmdk": false, "vdi": false, "vpc": false, "vhdx": false,
+	} {
+		for kind, change := range map[string]func(*Observed){
+			"namespaced": func(o *Observed) { imageRef(o, "VirtualImage").Image = readyImage(format) },
+			"cluster":    func(o *Observed) { imageRef(o, "ClusterVirtualImage").ClusterImage = readyClusterImage(format) },
+		} {
+			if decided := decide(observation(change)); len(decided.Apply) > 0 != passes {
+				t.Errorf("%s image of the format %q renders the machine: %v", kind, format, !passes)
+			}
+		}
+		onClaim := observation(func(o *Observed) {
+			image := readyImage(format)
+			image.Status.Target.PersistentVolumeClaimName = "d8v-vi-1"
+			imageRef(o, "VirtualImage").Image = image
+		})
+		_, devices := judgeDevices(onClaim)
+		if len(devices) != 1 || devices[0].PersistentVolumeClaim != "d8v-vi-1" || len(decide(onClaim).Apply) == 0 {
+			t.Errorf("image of the format %q on a claim: %+v", format, devices)
+		}
 	}
 }
