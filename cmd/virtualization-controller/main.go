@@ -74,7 +74,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.uploads.Host, "upload-ingress-host", "", "public host of uploads (default: they come from inside the cluster only)")
 	flags.StringVar(&o.uploads.Scheme, "upload-ingress-scheme", "https", "scheme of the public addresses of uploads")
 	flags.StringVar(&o.uploads.IngressClass, "upload-ingress-class", "", "class of the Ingress of uploads")
-	flags.StringVar(&o.uploads.TLSSecret, "upload-ingress-tls-secret", "", "Secret in --namespace with the certificate of --upload-ingress-host")
+	flags.StringVar(&o.uploads.TLSSecret, "upload-ingress-tls-secret", "", "Secret in --namespace with the certificate of --upload-ingress-host; empty: TLS ends before the Ingress controller, or there is none")
 	flags.StringVar(&o.defaultImageClass, "default-image-storage-class", "", "storage class of images on volumes that name none (default: the cluster's)")
 	flags.StringSliceVar(&o.allowedImageClasses, "allowed-image-storage-classes", nil, "storage classes that images may use (default: all)")
 	flags.StringVar(&o.defaultDiskClass, "default-disk-storage-class", "", "storage class of disks that name none (default: the cluster's)")

@@ -110,7 +110,7 @@ type Uploads struct {
 	// IngressClass is that of the Ingress.
 	IngressClass string
 	// TLSSecret, in the module's namespace, holds the host's certificate; empty
-	// leaves it to the Ingress controller's default.
+	// means that no TLS reaches the Ingress controller, whatever the scheme.
 	TLSSecret string
 }
 

@@ -99,7 +99,9 @@ func UploadIngress(o Order) *networkingv1.Ingress {
 		"nginx.ingress.kubernetes.io/proxy-read-timeout":      "3600",
 		"nginx.ingress.kubernetes.io/proxy-send-timeout":      "3600",
 	}
-	if uploads.scheme() == schemeHTTPS {
+	// Without a certificate TLS ends before the cluster (https.mode OnlyInURI): what
+	// arrives is plain, and a redirect to https would never end.
+	if uploads.scheme() == schemeHTTPS && uploads.TLSSecret != "" {
 		// The address is a secret: it is not for the open wire.
 		ingress.Annotations["nginx.ingress.kubernetes.io/ssl-redirect"] = "true"
 		ingress.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{uploads.Host}, SecretName: uploads.TLSSecret}}

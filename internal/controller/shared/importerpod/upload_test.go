@@ -98,14 +98,32 @@ func TestUploadIngress(t *testing.T) {
 	}
 }
 
-func TestUploadsWithoutTLS(t *testing.T) {
-	o := order(uploadSource(), withHost, func(o *Order) { o.Settings.Uploads.Scheme = "http" })
-	if got := UploadURLs(o).External; got != "http://virtualization.example.org/upload/open-sesame" {
-		t.Errorf("external address: %s", got)
+// The addresses and the Ingress in each of the modes of https.
+func TestUploadsWithAndWithoutTLS(t *testing.T) {
+	tests := []struct {
+		name, scheme, secret, external string
+		encrypted                      bool
+	}{
+		{"Disabled", "http", "", "http://virtualization.example.org/upload/open-sesame", false},
+		{"Disabled, with a certificate left over", "http", "ingress-tls", "http://virtualization.example.org/upload/open-sesame", false},
+		{"OnlyInURI", "https", "", "https://virtualization.example.org/upload/open-sesame", false},
+		{"CertManager", "https", "ingress-tls", "https://virtualization.example.org/upload/open-sesame", true},
+		{"without a scheme", "", "ingress-tls", "https://virtualization.example.org/upload/open-sesame", true},
 	}
-	ingress := UploadIngress(o)
-	if len(ingress.Spec.TLS) != 0 || ingress.Annotations["nginx.ingress.kubernetes.io/ssl-redirect"] != "" {
-		t.Errorf("ingress: %+v", ingress)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			o := order(uploadSource(), withHost, func(o *Order) {
+				o.Settings.Uploads.Scheme, o.Settings.Uploads.TLSSecret = test.scheme, test.secret
+			})
+			if got := UploadURLs(o).External; got != test.external {
+				t.Errorf("external address: %s", got)
+			}
+			ingress := UploadIngress(o)
+			_, redirects := ingress.Annotations["nginx.ingress.kubernetes.io/ssl-redirect"]
+			if len(ingress.Spec.TLS) > 0 != test.encrypted || redirects != test.encrypted {
+				t.Errorf("ingress: %+v, %v", ingress.Spec.TLS, ingress.Annotations)
+			}
+		})
 	}
 }
 
