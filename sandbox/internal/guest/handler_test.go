@@ -4,11 +4,15 @@
 package guest
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 func TestHandler(t *testing.T) {
@@ -52,5 +56,52 @@ func TestHandler(t *testing.T) {
 				t.Errorf("got %d, %s bytes, %q", response.StatusCode, response.Header.Get("Content-Length"), body)
 			}
 		})
+	}
+}
+
+// direct is a writer that takes a file as net/http's own does.
+type direct struct {
+	*httptest.ResponseRecorder
+	from io.Reader
+}
+
+func (d *direct) ReadFrom(from io.Reader) (int64, error) {
+	d.from = from
+	return io.Copy(d.ResponseRecorder, struct{ io.Reader }{from})
+}
+
+// A file reaches net/http as a file: only that lets the kernel send it.
+func TestFilesAreHandedOnAsTheyAre(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tiny.qcow2")
+	write(t, path, "0123456789")
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	below := &direct{ResponseRecorder: httptest.NewRecorder()}
+	counted := &countingWriter{ResponseWriter: below}
+	// As http.ServeContent does it.
+	if n, err := io.CopyN(counted, file, 4); n != 4 || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	limited, ok := below.from.(*io.LimitedReader)
+	if !ok || limited.R != io.Reader(file) {
+		t.Errorf("net/http is handed %T", below.from)
+	}
+	if counted.bytes != 4 || below.Body.String() != "0123" {
+		t.Errorf("counted %d bytes of %q", counted.bytes, below.Body)
+	}
+}
+
+func TestWhatWasSentBeforeAnErrorIsCounted(t *testing.T) {
+	broken := errors.New("broken")
+	counted := &countingWriter{ResponseWriter: httptest.NewRecorder()}
+	n, err := io.Copy(counted, io.MultiReader(strings.NewReader("01234"), iotest.ErrReader(broken)))
+	if n != 5 || counted.bytes != 5 || !errors.Is(err, broken) {
+		t.Errorf("%d bytes, %d counted, %v", n, counted.bytes, err)
+	}
+	if _, err := counted.Write([]byte("56")); err != nil || counted.bytes != 7 {
+		t.Errorf("%d counted, %v", counted.bytes, err)
 	}
 }
