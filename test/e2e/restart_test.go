@@ -89,7 +89,7 @@ func TestControllerRestartInTheMiddleOfAnImport(t *testing.T) {
 	// On an idle machine the whole import takes a second: the controller is killed
 	// as soon as the importer is there.
 	err := wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) {
-		return seen.count("d8v-vi-importer-") == 1, nil
+		return seen.count("d8v-vi-importer-"+string(source.UID)) == 1, nil
 	})
 	if err != nil {
 		t.Fatalf("no importer came: %v", err)
@@ -104,7 +104,7 @@ func TestControllerRestartInTheMiddleOfAnImport(t *testing.T) {
 		last = progress
 		return vi.Status.Phase == v1alpha2.ImageReady
 	})
-	if n := seen.count("d8v-vi-importer-"); n != 1 {
+	if n := seen.count("d8v-vi-importer-"+string(source.UID)); n != 1 {
 		t.Errorf("%d importers ran, want 1", n)
 	}
 }
