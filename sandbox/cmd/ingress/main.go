@@ -55,7 +55,11 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	return serve(ctx, o, client, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
+// serve serves until the context ends, or one of the parts does.
+func serve(ctx context.Context, o options, client kubernetes.Interface, log *slog.Logger) error {
 	proxy := ingress.NewProxy(log)
 	secure, plain := proxy.Servers()
 	health := &http.Server{ReadHeaderTimeout: shutdownTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -65,12 +69,13 @@ func run(ctx context.Context, o options) error {
 	go func() {
 		ended <- (&ingress.Controller{Client: client, Class: o.class, Proxy: proxy, Log: log}).Run(ctx)
 	}()
-	serve := func(server *http.Server, address string) {
+	begin := func(server *http.Server, address string) {
 		go func() { ended <- listen(ctx, server, address) }()
 	}
-	serve(secure, o.secure)
-	serve(plain, o.plain)
-	serve(health, o.health)
+	begin(secure, o.secure)
+	begin(plain, o.plain)
+	begin(health, o.health)
+	var err error
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
