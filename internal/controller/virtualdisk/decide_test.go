@@ -96,6 +96,12 @@ func TestDecideBeforeTheFill(t *testing.T) {
 			writes: begins, event: "Normal ProvisioningStarted",
 		},
 		{
+			name: "from the web, with a checksum that no importer can compute", observed: observe(web, streebog),
+			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
+			message: "spec.dataSource.http.checksum.streebog512: this digest cannot be computed here; give md5, sha1, sha256 or sha512 instead",
+			event:   "Warning ProvisioningFailed",
+		},
+		{
 			name: "upload", observed: observe(uploaded, sized("10Gi")),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
 			writes: begins, event: "Normal ProvisioningStarted",

@@ -105,6 +105,12 @@ func web(o *Observed) {
 	from(nil)(o)
 }
 
+// streebog gives a disk from the web a checksum.
+func streebog(o *Observed) {
+	o.Disk.Spec.DataSource.HTTP.Checksum = &v1alpha2.Checksum{Streebog512: strings.Repeat("0", 128)}
+	from(nil)(o)
+}
+
 func container(o *Observed) {
 	o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: "ContainerImage", ContainerImage: &v1alpha2.ContainerImageSource{
 		Image: "registry.example.org/disks/debian:13", ImagePullSecret: &v1alpha2.ImagePullSecret{Name: "pull"},

@@ -53,6 +53,15 @@ func TestDecide(t *testing.T) {
 			message: "needs its own member", writes: "delete Secret, delete Pod", event: "Warning ImportFailed",
 		},
 		{
+			name: "checksum that no importer can compute",
+			observed: observe(func(o *Observed) {
+				o.Image.Spec.Source.HTTP.Checksum = &v1alpha2.Checksum{Streebog256: strings.Repeat("0", 64)}
+			}),
+			phase: "Failed", ready: "False/DatasourceIsNotReady", source: "False/DatasourceNotSupported",
+			message: "spec.dataSource.http.checksum.streebog256: this digest cannot be computed here; give md5, sha1, sha256 or sha512 instead",
+			event:   "Warning ImportFailed",
+		},
+		{
 			name:     "quota",
 			observed: observe(func(o *Observed) { o.Refusal = &shared.Refusal{Quota: true, Message: "exceeded quota: small"} }),
 			phase:    "Pending", ready: "False/QuotaExceeded", source: "True/DatasourceReady", progress: "0%",

@@ -7,9 +7,9 @@
 //
 //	type            what is looked up            what can be in the way
 //	----            -----------------            ----------------------
-//	HTTP            nothing                      nothing that is known beforehand
+//	HTTP            nothing                      a checksum of the family Streebog
 //	ContainerImage  the Secret imagePullSecret   it is missing or holds no credentials
-//	Upload          nothing                      nothing
+//	Upload          nothing                      a checksum of the family Streebog
 //	ObjectRef       the image or the disk        it is missing, not ready, being deleted; a
 //	                                             machine that is not off has the disk
 package origin

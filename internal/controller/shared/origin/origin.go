@@ -117,6 +117,9 @@ const field = "spec.dataSource"
 // Resolve is pure. Trouble comes with an Origin as far as it is known: an import
 // that runs already is compared with it.
 func Resolve(words Words, facts Facts, self Object) (Origin, *Trouble) {
+	if trouble := unknownChecksum(words); trouble != nil {
+		return Origin{}, trouble
+	}
 	switch {
 	case words.Type == v1alpha2.DataSourceHTTP && words.HTTP != nil:
 		return Origin{Source: importerpod.Source{HTTP: &importerpod.HTTP{
@@ -134,6 +137,34 @@ func Resolve(words Words, facts Facts, self Object) (Origin, *Trouble) {
 		return resolveObject(*words.Object, *facts.Referent, self)
 	}
 	return Origin{}, unsupported(fmt.Sprintf("%s.type: %q needs its own member of the data source and no other; set it", field, words.Type))
+}
+
+// unknownChecksum refuses digests that no importer can compute, before the whole
+// file is moved for nothing.
+func unknownChecksum(words Words) *Trouble {
+	var (
+		checksum *v1alpha2.Checksum
+		source   string
+	)
+	switch {
+	case words.Type == v1alpha2.DataSourceHTTP && words.HTTP != nil:
+		checksum, source = words.HTTP.Checksum, "http"
+	case words.Type == v1alpha2.DataSourceUpload && words.Upload != nil:
+		checksum, source = words.Upload.Checksum, "upload"
+	}
+	var algorithm string
+	switch {
+	case checksum == nil:
+		return nil
+	case checksum.Streebog256 != "":
+		algorithm = "streebog256"
+	case checksum.Streebog512 != "":
+		algorithm = "streebog512"
+	default:
+		return nil
+	}
+	return unsupported(fmt.Sprintf("%s.%s.checksum.%s: this digest cannot be computed here; give md5, sha1, sha256 or sha512 instead",
+		field, source, algorithm))
 }
 
 func unsupported(message string) *Trouble {

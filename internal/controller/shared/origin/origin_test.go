@@ -95,6 +95,12 @@ func TestResolveTrouble(t *testing.T) {
 		message string
 	}{
 		{"type without its member", Words{Type: "HTTP"}, Facts{}, "DatasourceNotSupported", "DatasourceIsNotReady", true, `spec.dataSource.type: "HTTP"`},
+		{"Streebog of 256 bits", Words{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{Checksum: &v1alpha2.Checksum{SHA256: "a", Streebog256: "b"}}}, Facts{},
+			"DatasourceNotSupported", "DatasourceIsNotReady", true,
+			"spec.dataSource.http.checksum.streebog256: this digest cannot be computed here; give md5, sha1, sha256 or sha512 instead"},
+		{"Streebog of 512 bits", Words{Type: "Upload", Upload: &v1alpha2.UploadSource{Checksum: &v1alpha2.Checksum{Streebog512: "b"}}}, Facts{},
+			"DatasourceNotSupported", "DatasourceIsNotReady", true,
+			"spec.dataSource.upload.checksum.streebog512: this digest cannot be computed here; give md5, sha1, sha256 or sha512 instead"},
 		{"no secret", containerWords("regcred"), Facts{}, "ContainerRegistrySecretNotFound", "DatasourceIsNotReady", false,
 			"spec.dataSource.containerImage.imagePullSecret: there is no Secret regcred in namespace team; make it with kubectl create secret docker-registry"},
 		{"secret of another type", containerWords("regcred"), Facts{Secret: pullSecret("password")}, "ContainerRegistrySecretNotFound", "DatasourceIsNotReady", false,
@@ -129,6 +135,28 @@ func TestResolveTrouble(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// The checksums that can be computed get to the importer.
+func TestChecksumsThatCanBeComputed(t *testing.T) {
+	all := &v1alpha2.Checksum{MD5: "a", SHA1: "b", SHA256: "c", SHA512: "d"}
+	want := "md5:a sha1:b sha256:c sha512:d"
+	fromHTTP, trouble := Resolve(Words{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{Checksum: all}}, Facts{}, self)
+	if trouble != nil || strings.Join(fromHTTP.Source.HTTP.Checksums, " ") != want {
+		t.Errorf("HTTP: %+v, %+v", fromHTTP, trouble)
+	}
+	upload, trouble := Resolve(Words{Type: "Upload", Upload: &v1alpha2.UploadSource{Checksum: all}}, Facts{}, self)
+	if trouble != nil || strings.Join(upload.Source.Upload.Checksums, " ") != want {
+		t.Errorf("upload: %+v, %+v", upload, trouble)
+	}
+	for name, words := range map[string]Words{
+		"HTTP without": {Type: "HTTP", HTTP: &v1alpha2.HTTPSource{}}, "upload without": {Type: "Upload", Upload: &v1alpha2.UploadSource{}},
+		"upload of nothing": {Type: "Upload"},
+	} {
+		if _, trouble := Resolve(words, Facts{}, self); trouble != nil {
+			t.Errorf("%s: %+v", name, trouble)
+		}
 	}
 }
 
