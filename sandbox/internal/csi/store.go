@@ -46,15 +46,33 @@ func (s store) lock(volume string) (unlock func(), err error) {
 	if !validName.MatchString(volume) {
 		return nil, fmt.Errorf("%q: %w", volume, errInvalidName)
 	}
-	file, err := os.OpenFile(filepath.Join(s.root, volume+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+	path := filepath.Join(s.root, volume+".lock")
+	for {
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+			_ = file.Close()
+			return nil, fmt.Errorf("locking volume %s: %w", volume, err)
+		}
+		if isAt(file, path) {
+			return func() { _ = file.Close() }, nil
+		}
+		// While we waited the volume was removed and the lock with it: the next one
+		// who comes would lock another file.
 		_ = file.Close()
-		return nil, fmt.Errorf("locking volume %s: %w", volume, err)
 	}
-	return func() { _ = file.Close() }, nil
+}
+
+// isAt tells whether the file is still the one with that path.
+func isAt(file *os.File, path string) bool {
+	open, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(open, there)
 }
 
 // size returns the capacity in bytes, or errNotFound.
