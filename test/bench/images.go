@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 )
 
-// piece is how much data lies together on a disk: files are scattered, but not
+// pieceMiB is how much data lies together on a disk: files are scattered, but not
 // down to single clusters.
-const piece = 4 * mib
+const pieceMiB = 4
 
 // images makes the files, each once.
 type images struct {
@@ -75,8 +75,8 @@ func (i images) from(ctx context.Context, path string, data, disk int64, convert
 // writeDisk makes a sparse raw disk with pieces of data all over it. The data has
 // four bits in each byte, so that it can be compressed like that of real disks.
 func writeDisk(path string, dataMiB, diskMiB int64) error {
-	if dataMiB > diskMiB {
-		return fmt.Errorf("%d MiB of data do not fit on a disk of %d MiB", dataMiB, diskMiB)
+	if dataMiB < 1 || dataMiB > diskMiB {
+		return fmt.Errorf("%d MiB of data do not fit on a disk of %d MiB: at least 1 and at most all of it", dataMiB, diskMiB)
 	}
 	file, err := os.Create(path)
 	if err != nil {
@@ -87,9 +87,11 @@ func writeDisk(path string, dataMiB, diskMiB int64) error {
 		return err
 	}
 	random := rand.NewChaCha8([32]byte{1})
-	pieces := max(dataMiB*mib/piece, 1)
-	buffer := make([]byte, min(piece, dataMiB*mib))
+	pieces := (dataMiB + pieceMiB - 1) / pieceMiB
 	for n := range pieces {
+		// All of the data is written, also where it is no multiple of a piece.
+		begin, end := dataMiB*n/pieces, dataMiB*(n+1)/pieces
+		buffer := make([]byte, (end-begin)*mib)
 		_, _ = random.Read(buffer)
 		for i := range buffer {
 			buffer[i] &= 0x0f
@@ -97,8 +99,8 @@ func writeDisk(path string, dataMiB, diskMiB int64) error {
 		if n == 0 {
 			buffer[510], buffer[511] = 0x55, 0xaa
 		}
-		at := n * (diskMiB * mib / pieces) / mib * mib
-		if _, err := file.WriteAt(buffer, at); err != nil {
+		hole := (diskMiB - dataMiB) * n / pieces
+		if _, err := file.WriteAt(buffer, (begin+hole)*mib); err != nil {
 			return err
 		}
 	}
