@@ -1,0 +1,245 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+)
+
+// world is a cluster in which every object gets a phase as soon as it is made.
+type world struct {
+	*cluster
+	calls []string
+}
+
+func newWorld(t *testing.T, phase string, objects ...client.Object) *world {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha2.AddToScheme, cdiv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &world{}
+	kept := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
+			w.calls = append(w.calls, "create "+o.GetName())
+			switch o := o.(type) {
+			case *v1alpha2.VirtualDisk:
+				o.Status.Phase = v1alpha2.DiskPhase(phase)
+			case *v1alpha2.VirtualImage:
+				o.Status.Phase = v1alpha2.ImagePhase(phase)
+			case *cdiv1.DataVolume:
+				o.Status.Phase = cdiv1.DataVolumePhase(phase)
+			}
+			return c.Create(ctx, o, options...)
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.DeleteOption) error {
+			w.calls = append(w.calls, "delete "+o.GetName())
+			return c.Delete(ctx, o, options...)
+		},
+	}).Build()
+	w.cluster = &cluster{client: kept, namespace: "bench-1", storageClass: "sandbox"}
+	return w
+}
+
+func (w *world) expect(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(w.calls, want) {
+		t.Errorf("calls %q, want %q", w.calls, want)
+	}
+}
+
+// The disk holds on to the image, so it has to go first.
+func TestMakeRemovesInReverse(t *testing.T) {
+	w := newWorld(t, "Ready")
+	ready, data, err := w.make(t.Context(), []object{w.imageFromHTTP("http://x/y"), w.diskFromImage()})
+	if err != nil || ready <= 0 || data != 0 {
+		t.Errorf("ready %s, data %s, %v", ready, data, err)
+	}
+	w.expect(t, "create image", "create disk", "delete disk", "delete image")
+}
+
+func TestMakeGivesUpOnWhatHasFailed(t *testing.T) {
+	w := newWorld(t, "Failed")
+	_, _, err := w.make(t.Context(), []object{w.imageFromHTTP("http://x/y"), w.diskFromImage()})
+	if err == nil || err.Error() != "wait for image: image has failed, see its conditions" {
+		t.Errorf("got %v", err)
+	}
+	w.expect(t, "create image", "delete disk", "delete image")
+}
+
+// A signal must not leave anything in the cluster.
+func TestMakeRemovesAfterASignal(t *testing.T) {
+	w := newWorld(t, "Provisioning")
+	ctx, cancel := context.WithCancel(t.Context())
+	w.client = cancelling{Client: w.client, cancel: cancel}
+	_, _, err := w.make(ctx, []object{w.diskFromHTTP("http://x/y")})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	w.expect(t, "create disk", "delete disk")
+	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "bench-1", Name: "disk"}, &v1alpha2.VirtualDisk{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the disk stays: %v", err)
+	}
+}
+
+// cancelling ends the command as soon as something is made.
+type cancelling struct {
+	client.Client
+	cancel context.CancelFunc
+}
+
+func (c cancelling) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
+	defer c.cancel()
+	return c.Client.Create(ctx, o, options...)
+}
+
+func TestImporterIsTimedWhileItsObjectIsMade(t *testing.T) {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: moduleNamespace, Name: "importer", UID: "1", Labels: map[string]string{"app": "importer"}},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{Message: `{"result":{"digest":"sha256:aa","durationSeconds":1.5}}`},
+		}}}},
+	}
+	other := pod.DeepCopy()
+	other.Name, other.UID, other.Labels = "dvcr", "2", map[string]string{"app": "dvcr"}
+	w := newWorld(t, "Ready", pod, other)
+	listed := make(chan struct{}, 1)
+	w.client = listing{Client: w.client, listed: listed}
+	watcher := w.watchImporters(t.Context())
+	// The second look comes after the first one was read.
+	<-listed
+	<-listed
+	if took := watcher.stop().Seconds(); took != 1.5 {
+		t.Errorf("took %f s, want 1.5: only importers count, each once", took)
+	}
+}
+
+// listing tells of every look at a list.
+type listing struct {
+	client.Client
+	listed chan<- struct{}
+}
+
+func (l listing) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	defer func() {
+		select {
+		case l.listed <- struct{}{}:
+		default:
+		}
+	}()
+	return l.Client.List(ctx, list, options...)
+}
+
+func TestCDIFillsABlockVolumeOfTheDisksSize(t *testing.T) {
+	w := newWorld(t, "Succeeded")
+	var made *cdiv1.DataVolume
+	w.client = seeing{Client: w.client, see: func(o client.Object) { made = o.(*cdiv1.DataVolume).DeepCopy() }}
+	if took, err := w.dataVolume(t.Context(), "http://x/disk.qcow2", 10240); err != nil || took <= 0 {
+		t.Fatalf("%s, %v", took, err)
+	}
+	storage := made.Spec.Storage
+	if made.Spec.Source.HTTP.URL != "http://x/disk.qcow2" || *storage.VolumeMode != corev1.PersistentVolumeBlock ||
+		storage.Resources.Requests.Storage().String() != "10Gi" || *storage.StorageClassName != "sandbox" {
+		t.Errorf("made %+v", made.Spec)
+	}
+	w.expect(t, "create cdi", "delete cdi")
+
+	w = newWorld(t, "Failed")
+	if _, err := w.dataVolume(t.Context(), "http://x/disk.qcow2", 1); err == nil || err.Error() != "CDI: wait for cdi: cdi has failed, see its conditions" {
+		t.Errorf("got %v", err)
+	}
+	w.expect(t, "create cdi", "delete cdi")
+}
+
+// seeing shows what is made.
+type seeing struct {
+	client.Client
+	see func(client.Object)
+}
+
+func (s seeing) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
+	s.see(o)
+	return s.Client.Create(ctx, o, options...)
+}
+
+func TestNamespaceComesAndGoes(t *testing.T) {
+	w := newWorld(t, "")
+	if err := w.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.end()
+	}
+	w.expect(t, "create bench-1", "delete bench-1", "delete bench-1")
+}
+
+func TestObjectsNameTheirSource(t *testing.T) {
+	c := &cluster{namespace: "bench-1", storageClass: "fast"}
+	disk := c.diskFromHTTP("http://x/y").(*v1alpha2.VirtualDisk)
+	if disk.Spec.DataSource.HTTP.URL != "http://x/y" || *disk.Spec.PersistentVolumeClaim.StorageClassName != "fast" {
+		t.Errorf("disk %+v", disk.Spec)
+	}
+	copied := c.diskFromImage().(*v1alpha2.VirtualDisk)
+	if copied.Spec.DataSource.ObjectRef.Name != c.imageFromHTTP("").GetName() || copied.Namespace != "bench-1" {
+		t.Errorf("disk %+v", copied.Spec.DataSource)
+	}
+}
+
+func TestConnectWithoutASandbox(t *testing.T) {
+	t.Setenv("KUBECONFIG", "")
+	dir := t.TempDir()
+	_, err := connect(options{state: dir})
+	if err == nil || !strings.HasPrefix(err.Error(), "no sandbox is running: ") || !strings.Contains(err.Error(), dir+"/kubeconfig") {
+		t.Errorf("got %v", err)
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(dir, "other"))
+	if _, err := connect(options{state: dir}); err == nil || !strings.Contains(err.Error(), dir+"/other") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatTheCommandNeeds(t *testing.T) {
+	t.Setenv("SANDBOX_STATE", t.TempDir())
+	t.Setenv("KUBECONFIG", "")
+	execute := func(args ...string) error {
+		command := newCommand()
+		command.SetArgs(args)
+		command.SetOut(&bytes.Buffer{})
+		return command.ExecuteContext(t.Context())
+	}
+	if err := execute("--only=["); err == nil || !strings.HasPrefix(err.Error(), "--only: error parsing regexp") {
+		t.Errorf("bad expression: %v", err)
+	}
+	programs(t, map[string]string{"qemu-img": "", "xz": "", "curl": ""})
+	if err := execute(); err == nil || !strings.HasPrefix(err.Error(), "no sandbox is running") {
+		t.Errorf("no sandbox: %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if err := execute(); err == nil || err.Error() != "qemu-img is needed: install it (qemu-utils, xz-utils, curl)" {
+		t.Errorf("no programs: %v", err)
+	}
+	if _, err := os.Stat("bench"); err == nil {
+		t.Error("left a file")
+	}
+}
