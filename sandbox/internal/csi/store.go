@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -234,6 +235,9 @@ func (s store) stagedOn(volume string) ([]string, error) {
 // roundUp gives the capacity for a request of at least required and at most limit
 // bytes; 0 means that there is no such bound.
 func roundUp(required, limit int64) (int64, error) {
+	if required < 0 || required > math.MaxInt64-sizeUnit {
+		return 0, fmt.Errorf("no volume has %d bytes", required)
+	}
 	size := max((required+sizeUnit-1)/sizeUnit*sizeUnit, sizeUnit)
 	if limit > 0 && size > limit {
 		return 0, fmt.Errorf("sizes are multiples of %d bytes: none is between %d and %d", sizeUnit, required, limit)

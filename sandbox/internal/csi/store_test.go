@@ -6,6 +6,7 @@ package csi
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
 	"testing"
 )
@@ -139,6 +140,7 @@ func TestRoundUp(t *testing.T) {
 	}{
 		{0, 0, 1 << 20, false}, {1, 0, 1 << 20, false}, {1 << 20, 0, 1 << 20, false}, {1<<20 + 1, 0, 2 << 20, false},
 		{5 << 20, 5 << 20, 5 << 20, false}, {1<<20 + 1, 1<<20 + 2, 0, true},
+		{-1, 0, 0, true}, {math.MaxInt64, 0, 0, true}, {math.MaxInt64 - 1<<20 + 1, 0, 0, true}, {math.MaxInt64 - 1<<20, 0, math.MaxInt64 - 1<<20 + 1, false},
 	}
 	for _, tc := range cases {
 		got, err := roundUp(tc.required, tc.limit)
