@@ -158,7 +158,7 @@ func (c conversion) failure(err error, output string) error {
 	}
 	text := c.sanitise(output)
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return &report.Failure{Reason: report.ImageCorrupt, Permanent: true,
+		return &image.Error{Kind: image.Corrupt,
 			Message: fmt.Sprintf("the %s image cannot be converted: the converter was ended by the signal %s, probably because the image made it exceed its bounds; "+
 				"convert it yourself with `qemu-img convert -O qcow2 SOURCE TARGET`", c.format, status.Signal())}
 	}
@@ -167,7 +167,7 @@ func (c conversion) failure(err error, output string) error {
 			return &report.Failure{Reason: report.VolumeFull, Message: "the storage behind the volume has no space left: free some there, or choose another storage class"}
 		}
 	}
-	return &report.Failure{Reason: report.ImageCorrupt, Permanent: true,
+	return &image.Error{Kind: image.Corrupt,
 		Message: fmt.Sprintf("the %s image cannot be converted: %s; check that the file is complete, or convert it yourself with `qemu-img convert -O qcow2 SOURCE TARGET`", c.format, text)}
 }
 

@@ -117,7 +117,7 @@ func (f *filling) attempt(ctx context.Context, resume *report.Checkpoint) (*repo
 // stage fills the volume from where the image is brought to first.
 func (f *filling) stage(ctx context.Context, from source.Source, resume *report.Checkpoint) (*report.Result, error) {
 	if f.Stage == nil {
-		return nil, &report.Failure{Reason: report.FormatNotSupported, Permanent: true,
+		return nil, &image.Error{Kind: image.NotSupported,
 			Message: "the image cannot be read at random where it is, which its format needs: publish it without compression on a server that supports ranges, or as a raw image"}
 	}
 	f.Progress.phase.Store(report.PhaseTransferring)

@@ -245,8 +245,19 @@ func wantDisk(t testing.TB, directory string, disk []byte, size int64) {
 // wantFailure verifies a failure's reason and that it mentions the text.
 func wantFailure(t testing.TB, err error, reason report.Reason, text string) {
 	t.Helper()
-	var failure *report.Failure
-	if !errors.As(err, &failure) || failure.Reason != reason || !strings.Contains(failure.Message, text) {
+	var (
+		failure   *report.Failure
+		fromImage *image.Error
+	)
+	switch {
+	case errors.As(err, &fromImage):
+		// Which field of the spec leads to the image is the importer's to add.
+		reasons := map[image.Kind]report.Reason{image.NotSupported: report.FormatNotSupported, image.Refused: report.FormatRefused, image.Corrupt: report.ImageCorrupt}
+		failure = &report.Failure{Reason: reasons[fromImage.Kind], Message: fromImage.Message}
+	case !errors.As(err, &failure):
+		t.Fatalf("got %v, want %s with %q", err, reason, text)
+	}
+	if failure.Reason != reason || !strings.Contains(failure.Message, text) {
 		t.Fatalf("got %v, want %s with %q", err, reason, text)
 	}
 }

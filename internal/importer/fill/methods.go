@@ -255,7 +255,7 @@ func (p *pass) contentError(err error) error {
 	case p.compression == "" || errors.As(err, &failure) || errors.Is(err, context.Canceled) || isTyped(err):
 		return err
 	}
-	return &report.Failure{Reason: report.ImageCorrupt, Permanent: true,
+	return &image.Error{Kind: image.Corrupt,
 		Message: fmt.Sprintf("the image cannot be decompressed (%s): %v; check the file, or publish it without compression", p.compression, err)}
 }
 
