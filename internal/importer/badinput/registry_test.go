@@ -29,7 +29,12 @@ const (
 	build       = ": build it as `FROM scratch` with `ADD --chown=107:107 IMAGE.qcow2 /disk/`"
 	credentials = ": check the image's name, and give credentials that may pull it in imagePullSecret"
 	secret      = "; make it with `kubectl create secret docker-registry`"
+	anew        = ": push the container image anew, or name another one"
 )
+
+func noManifest(why string) string {
+	return "what the registry sends for HOST/team/disk:1 is no manifest of a container image (" + why + "): check registry, repository and tag"
+}
 
 // entry is a file of a layer; a link if its content begins with "-> ".
 type entry struct{ name, content string }
@@ -152,7 +157,7 @@ func badImages(t *testing.T) []bad {
 		{title: "no registry", server: status(404),
 			reason: report.SourceNotFound, message: "the registry answers 404 Not Found for HOST/team/disk:1: check registry, repository and tag"},
 		{title: "a web page as a registry", server: file([]byte("<html>")),
-			reason: report.SourceUnreachable, message: "HOST cannot be reached: invalid character '<' looking for beginning of value", passes: true},
+			reason: report.FormatNotSupported, message: noManifest("invalid character '<' looking for beginning of value")},
 		{title: "a registry that fails", server: status(500),
 			reason: report.SourceUnreachable, message: "the registry answers 500 Internal Server Error for HOST/team/disk:1", passes: true},
 		{title: "a registry in a refused network", server: image(disk), args: []string{"--refuse-network=127.0.0.0/8"},
@@ -162,13 +167,13 @@ func badImages(t *testing.T) []bad {
 		{title: "an empty reference", args: []string{"--source-image=docker://"},
 			reason: report.SourceNotFound, message: "\"docker://\" is no reference of a container image: write it as registry/repository:tag"},
 		{title: "another digest than asked for", server: image(disk), args: []string{"--source-image=docker://HOST/team/disk@sha256:" + strings.Repeat("0", 64)},
-			reason: report.SourceUnreachable, message: "HOST cannot be reached: manifest digest: \"sha256:6a35f3c3657033a068cc2d71a71bcc81eca3a753d3ff573b206d9a9a08177e4d\" does not match requested digest: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\" for \"HOST/team/disk@sha256:0000000000000000000000000000000000000000000000000000000000000000\"", passes: true},
+			reason: report.ImageCorrupt, message: "the registry sends a manifest with the digest sha256:6a35f3c3657033a068cc2d71a71bcc81eca3a753d3ff573b206d9a9a08177e4d instead of sha256:0000000000000000000000000000000000000000000000000000000000000000" + anew},
 		{title: "a manifest that is no JSON", server: images(manifestType, "<html>"),
-			reason: report.SourceUnreachable, message: "HOST cannot be reached: invalid character '<' looking for beginning of value", passes: true},
+			reason: report.FormatNotSupported, message: noManifest("invalid character '<' looking for beginning of value")},
 		{title: "a manifest of an unknown type", server: images("text/html", "<html>"),
-			reason: report.SourceUnreachable, message: "HOST cannot be reached: invalid character '<' looking for beginning of value", passes: true},
+			reason: report.FormatNotSupported, message: noManifest("invalid character '<' looking for beginning of value")},
 		{title: "an endless manifest", server: images(manifestType, `{"layers":"`+strings.Repeat("x", 16<<20)+`"}`),
-			reason: report.SourceUnreachable, message: "HOST cannot be reached: unexpected EOF", passes: true},
+			reason: report.FormatNotSupported, message: noManifest("it is longer than 8388608 bytes")},
 		{title: "an index of other processors", server: images(indexType, fmt.Sprintf(
 			`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":2,"platform":{"os":"linux","architecture":"s390x"}},`+
 				`{"mediaType":%q,"digest":"sha256:%s","size":2,"platform":{"os":"linux","architecture":"mips"}}]}`,
@@ -199,9 +204,9 @@ func badImages(t *testing.T) []bad {
 		{title: "a layer that is cut off", server: instead(disk, disk[:len(disk)/2]),
 			reason: report.ImageCorrupt, message: "a layer of the container image cannot be read: unexpected EOF"},
 		{title: "a layer of another digest", server: instead(disk, at(disk, 100_000, "other")),
-			reason: report.SourceUnreachable, message: "the registry sent a layer with the digest sha256:5e1845d9599be3f152fe33fe886c4c3510a8d4a521ac41555f31e71b37f5857a instead of sha256:426f33d76eb930dbc028a996060714583324acce374775eb4b00d6f8ce9723b0", passes: true},
+			reason: report.ImageCorrupt, message: "the registry sends a layer with the digest sha256:5e1845d9599be3f152fe33fe886c4c3510a8d4a521ac41555f31e71b37f5857a instead of sha256:426f33d76eb930dbc028a996060714583324acce374775eb4b00d6f8ce9723b0" + anew},
 		{title: "a layer that is another disk", server: instead(disk, layer(entry{"disk/disk.img", string(qcow2Disk())})),
-			reason: report.SourceUnreachable, message: "the registry sent a layer with the digest sha256:da8c051089c83347dc57ea65402acaf9e7fb018de42fb0e4ad1605f1f5a4720f instead of sha256:426f33d76eb930dbc028a996060714583324acce374775eb4b00d6f8ce9723b0", passes: true},
+			reason: report.ImageCorrupt, message: "the registry sends a layer with the digest sha256:da8c051089c83347dc57ea65402acaf9e7fb018de42fb0e4ad1605f1f5a4720f instead of sha256:426f33d76eb930dbc028a996060714583324acce374775eb4b00d6f8ce9723b0" + anew},
 		{title: "a compressed layer that is cut off", server: image(gzipped(disk)[:1000]),
 			reason: report.ImageCorrupt, message: "a layer of the container image cannot be read: unexpected EOF"},
 	}

@@ -247,8 +247,7 @@ func (s *layerStream) drain() error {
 	}
 	s.raw.Wait()
 	if got := hex.EncodeToString(s.sum.Sum(nil)); got != s.layer.Digest.Hex {
-		return &Error{Reason: report.SourceUnreachable, Field: "image",
-			Message: fmt.Sprintf("the registry sent a layer with the digest sha256:%s instead of %s", got, s.layer.Digest)}
+		return otherBytes("layer", "sha256:"+got, s.layer.Digest.String())
 	}
 	return nil
 }

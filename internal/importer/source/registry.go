@@ -5,12 +5,16 @@ package source
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"runtime"
 	"strings"
 
@@ -20,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/stream"
 )
 
 const (
@@ -109,9 +114,10 @@ func (r *Registry) begin(ctx context.Context) (*pull, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The manifest has come already: nothing is asked of the registry any more.
 	manifest, err := image.Manifest()
 	if err != nil {
-		return nil, err
+		return nil, r.noManifest(err)
 	}
 	if len(manifest.Layers) > maxLayers {
 		return nil, r.unusable("has %d layers, more than the %d that are read", len(manifest.Layers), maxLayers)
@@ -127,15 +133,19 @@ func (r *Registry) image(options ...remote.Option) (v1.Image, error) {
 		return nil, err
 	}
 	if !descriptor.MediaType.IsIndex() {
-		return descriptor.Image()
+		image, err := descriptor.Image()
+		if err != nil {
+			return nil, r.noManifest(err)
+		}
+		return image, nil
 	}
 	index, err := descriptor.ImageIndex()
 	if err != nil {
-		return nil, err
+		return nil, r.noManifest(err)
 	}
 	list, err := index.IndexManifest()
 	if err != nil {
-		return nil, err
+		return nil, r.noManifest(err)
 	}
 	var images []v1.Descriptor
 	for _, entry := range list.Manifests {
@@ -160,10 +170,40 @@ func (r *Registry) unusable(format string, args ...any) error {
 			r.reference.Name(), fmt.Sprintf(format, args...))}
 }
 
+// noManifest says why what the registry sends is no manifest. It would not be one
+// the next time either.
+func (r *Registry) noManifest(why error) error {
+	return &Error{Reason: report.FormatNotSupported, Permanent: true, Field: "image",
+		Message: fmt.Sprintf("what the registry sends for %s is no manifest of a container image (%v): check registry, repository and tag", r.reference.Name(), why)}
+}
+
+// otherBytes says that something is not what its digest promises.
+func otherBytes(what, got, want string) error {
+	return &Error{Reason: report.ImageCorrupt, Permanent: true, Field: "image",
+		Message: fmt.Sprintf("the registry sends a %s with the digest %s instead of %s: push the container image anew, or name another one", what, got, want)}
+}
+
+// isNoJSON tells whether an answer came as it should and cannot be read. Those for
+// manifests are known by then, so it is the one of a token server.
+func isNoJSON(err error) bool {
+	var (
+		syntax *json.SyntaxError
+		kind   *json.UnmarshalTypeError
+	)
+	return errors.As(err, &syntax) || errors.As(err, &kind)
+}
+
 // failure gives an error of the registry a reason.
 func (r *Registry) failure(err error) error {
 	if typed, ok := asError(err); ok {
 		return r.renamed(typed)
+	}
+	if isNoJSON(err) {
+		return &Error{Reason: report.SourceUnreachable, Permanent: true, Field: "image",
+			Message: fmt.Sprintf("the registry has a token server that answers for %s with something else than a token (%v): check the registry's name", r.reference.Name(), err)}
+	}
+	if errors.Is(err, stream.ErrTooLong) {
+		return r.noManifest(fmt.Errorf("it is longer than %d bytes", maxManifest))
 	}
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
@@ -220,14 +260,59 @@ func (g *guardedTransport) RoundTrip(request *http.Request) (*http.Response, err
 			Message: fmt.Sprintf("the registry wants its credentials to be sent to %s without TLS, which is refused", request.URL.Host)}
 	}
 	response, err := g.base.RoundTrip(request)
-	if err != nil || strings.Contains(request.URL.Path, "/blobs/sha") || request.URL.Host != g.host {
-		return response, err
+	if err != nil {
+		return nil, err
 	}
-	response.Body = &boundBody{Reader: io.LimitReader(response.Body, maxManifest), Closer: response.Body}
+	asked := firstOf(request).URL.Path
+	isManifest := strings.Contains(asked, "/manifests/")
+	if !isManifest && (strings.Contains(request.URL.Path, "/blobs/sha") || request.URL.Host != g.host) {
+		return response, nil
+	}
+	content := stream.AtMost(response.Body, maxManifest)
+	if digest, err := v1.NewHash(path.Base(asked)); err == nil && isManifest && response.StatusCode == http.StatusOK {
+		content = verified(content, digest)
+	}
+	response.Body = &boundBody{Reader: content, Closer: response.Body}
 	return response, nil
+}
+
+// firstOf is the request that redirects began with.
+func firstOf(request *http.Request) *http.Request {
+	for request.Response != nil && request.Response.Request != nil {
+		request = request.Response.Request
+	}
+	return request
 }
 
 type boundBody struct {
 	io.Reader
 	io.Closer
+}
+
+// verifiedReader compares the digest of a manifest with the one it was asked for by.
+// The library does so, too, but its error cannot be told from one of the network.
+type verifiedReader struct {
+	io.Reader
+	sum  hash.Hash
+	want v1.Hash
+}
+
+func verified(content io.Reader, want v1.Hash) io.Reader {
+	sum, err := v1.Hasher(want.Algorithm)
+	if err != nil {
+		return content
+	}
+	return &verifiedReader{Reader: io.TeeReader(content, sum), sum: sum, want: want}
+}
+
+// Read implements io.Reader.
+func (v *verifiedReader) Read(p []byte) (int, error) {
+	n, err := v.Reader.Read(p)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if got := hex.EncodeToString(v.sum.Sum(nil)); got != v.want.Hex {
+		return n, otherBytes("manifest", v.want.Algorithm+":"+got, v.want.String())
+	}
+	return n, io.EOF
 }

@@ -242,7 +242,7 @@ func TestLayerWithAWrongDigest(t *testing.T) {
 		})
 	})
 	_, _, err := readRegistry(t, push(t, address, imageOf(t, genuine)))
-	wantError(t, err, "SourceUnreachable", false, "image", "digest")
+	wantError(t, err, "ImageCorrupt", true, "image", "the registry sends a layer with the digest sha256:")
 }
 
 func TestPlatforms(t *testing.T) {
