@@ -65,6 +65,8 @@ type file struct {
 }
 
 // Sync makes Target equal to what the bundle is now and says what that asks for.
+// Where it fails in the middle it says what was changed until then: the next time
+// that is no change any more.
 func (b Bundle) Sync() (Change, error) {
 	wanted, err := b.files()
 	if err != nil {
@@ -72,12 +74,12 @@ func (b Bundle) Sync() (Change, error) {
 	}
 	worst, err := b.removeOthers(wanted)
 	if err != nil {
-		return Nothing, err
+		return worst, err
 	}
 	for name, f := range wanted {
 		changed, err := copyFile(f, filepath.Join(b.Target, name))
 		if err != nil {
-			return Nothing, fmt.Errorf("copy %s into the bundle: %w", name, err)
+			return worst, fmt.Errorf("copy %s into the bundle: %w", name, err)
 		}
 		if changed {
 			worst = max(worst, f.change)
@@ -138,7 +140,6 @@ func isHook(entry fs.DirEntry) bool {
 
 // removeOthers deletes from Target what is no longer in the bundle.
 func (b Bundle) removeOthers(wanted map[string]file) (Change, error) {
-	worst := Nothing
 	var extra []string
 	err := filepath.WalkDir(b.Target, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -149,18 +150,19 @@ func (b Bundle) removeOthers(wanted map[string]file) (Change, error) {
 		}
 		name, err := filepath.Rel(b.Target, path)
 		if _, keep := wanted[name]; err == nil && !keep {
-			extra = append(extra, path)
-			worst = max(worst, changeOf(name))
+			extra = append(extra, name)
 		}
 		return err
 	})
 	if err != nil {
 		return Nothing, fmt.Errorf("list the bundle: %w", err)
 	}
-	for _, path := range extra {
-		if err := os.Remove(path); err != nil {
-			return Nothing, err
+	worst := Nothing
+	for _, name := range extra {
+		if err := os.Remove(filepath.Join(b.Target, name)); err != nil {
+			return worst, err
 		}
+		worst = max(worst, changeOf(name))
 	}
 	return worst, nil
 }

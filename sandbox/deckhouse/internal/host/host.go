@@ -51,13 +51,18 @@ type Host struct {
 	dynamic    dynamic.Interface
 	kubernetes kubernetes.Interface
 	bundle     bundle.Bundle
-	module     settings.Module
-	cluster    *clusterWatch
-	digests    atomic.Pointer[platform.Digests]
-	reporter   *report.Reporter
-	backend    *backend.Backend
-	operator   *addonoperator.AddonOperator
-	status     *statusLoop
+	// seenFiles and seenDigests are what was there before it was read: what is
+	// edited since then is noticed, also during the start.
+	seenFiles, seenDigests string
+	// pending is what a copy that failed in the middle asks for already.
+	pending  bundle.Change
+	module   settings.Module
+	cluster  *clusterWatch
+	digests  atomic.Pointer[platform.Digests]
+	reporter *report.Reporter
+	backend  *backend.Backend
+	operator *addonoperator.AddonOperator
+	status   *statusLoop
 }
 
 // Run runs the module until the context ends or a restart is needed.
@@ -94,6 +99,7 @@ func (h *Host) loadModule() error {
 	}
 	target := filepath.Join(h.options.modulesDir(), read.Name)
 	h.bundle = bundle.Bundle{Source: h.options.ModuleDir, HookBinaries: h.options.HookBinaries, Target: target}
+	h.seenFiles, h.seenDigests = h.bundle.Fingerprint(), bundle.Stamp(h.options.DigestsFile)
 	if _, err := h.bundle.Sync(); err != nil {
 		return err
 	}
@@ -242,21 +248,23 @@ func (h *Host) globalValues(user map[string]any) map[string]any {
 func (h *Host) watchFiles(ctx context.Context, ticks clock.WithTicker) error {
 	ticker := ticks.NewTicker(watchInterval)
 	defer ticker.Stop()
-	files, digests := h.bundle.Fingerprint(), bundle.Stamp(h.options.DigestsFile)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C():
 		}
-		if stamp := bundle.Stamp(h.options.DigestsFile); stamp != digests {
-			digests = stamp
+		if stamp := bundle.Stamp(h.options.DigestsFile); stamp != h.seenDigests {
+			h.seenDigests = stamp
 			h.reloadDigests()
 		}
-		if fingerprint := h.bundle.Fingerprint(); fingerprint != files {
-			files = fingerprint
-			if err := h.reloadModule(); err != nil {
+		if fingerprint := h.bundle.Fingerprint(); fingerprint != h.seenFiles {
+			synced, err := h.reloadModule()
+			if err != nil {
 				return err
+			}
+			if synced {
+				h.seenFiles = fingerprint
 			}
 		}
 	}
@@ -272,18 +280,22 @@ func (h *Host) reloadDigests() {
 	h.backend.Refresh()
 }
 
-func (h *Host) reloadModule() error {
+// reloadModule brings the module's files into its copy and says whether all of
+// them are there; if not it is to be tried again.
+func (h *Host) reloadModule() (synced bool, err error) {
 	change, err := h.bundle.Sync()
+	h.pending = max(h.pending, change)
 	if err != nil {
 		h.logger.Warn("the module's files not read", slog.Any("error", err))
-		return nil
+		return false, nil
 	}
+	change, h.pending = h.pending, bundle.Nothing
 	switch change {
 	case bundle.Structure:
-		return ErrRestart
+		return true, ErrRestart
 	case bundle.Release:
 		h.logger.Info("templates changed")
-		return h.operator.ModuleManager.PushRunModuleTask(h.module.Definition.Name, false)
+		return true, h.operator.ModuleManager.PushRunModuleTask(h.module.Definition.Name, false)
 	}
-	return nil
+	return true, nil
 }

@@ -22,7 +22,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
-	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/platform"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/report"
@@ -200,31 +199,6 @@ func TestDrainNeverKeepsTheSenderWaiting(t *testing.T) {
 		}
 	}
 	<-loop.changed
-}
-
-func TestWatchFilesAsksForARestart(t *testing.T) {
-	h := &Host{options: newOptions(t), logger: log.NewNop()}
-	if err := h.loadModule(); err != nil {
-		t.Fatal(err)
-	}
-	ticks := clocktesting.NewFakeClock(time.Unix(0, 0))
-	ended := make(chan error)
-	go func() { ended <- h.watchFiles(context.Background(), ticks) }()
-	for !ticks.HasWaiters() {
-		time.Sleep(time.Millisecond)
-	}
-	write(t, filepath.Join(h.options.ModuleDir, "openapi/config-values.yaml"), "type: object\n")
-	for {
-		ticks.Step(time.Second)
-		select {
-		case err := <-ended:
-			if !errors.Is(err, ErrRestart) {
-				t.Errorf("got %v", err)
-			}
-			return
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
 }
 
 func TestCheckFreeNamesTheFlag(t *testing.T) {
