@@ -182,6 +182,7 @@ func (r *run) decide(ctx context.Context, err error) (again bool, failure error)
 	}
 	delay := r.RetryDelay << r.failures
 	r.failures++
+	r.Status.Failed(verdict)
 	r.Logger.Warn("the import failed and goes on soon", "reason", verdict.Reason, "message", verdict.Message, "in", delay)
 	if r.wait(ctx, delay) != nil {
 		return false, err

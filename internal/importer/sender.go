@@ -313,6 +313,10 @@ func (s *sender) abandon(ctx context.Context, cause error) {
 	}
 }
 
+// visiblePause is the least pause that is worth a word to the user: a registry that is
+// away for a moment is nobody's business.
+const visiblePause = 2 * time.Second
+
 // patience bounds how long the registry may be away at a time: its pod is moved
 // or restarted now and then.
 type patience struct {
@@ -337,6 +341,10 @@ func (p *patience) wait(ctx context.Context, cause error) error {
 		return cause
 	}
 	p.run.Logger.Warn("the image registry fails, it is asked again soon", "error", cause, "in", p.pause)
+	var failure *report.Failure
+	if p.pause >= visiblePause && errors.As(registryFailure(cause), &failure) {
+		p.run.Status.Failed(failure)
+	}
 	if err := p.run.wait(ctx, p.pause); err != nil {
 		return cause
 	}
@@ -350,6 +358,9 @@ func (r *run) patiently(ctx context.Context, call func() error) error {
 	for {
 		err := call()
 		if err == nil {
+			if patience.pause > firstPause {
+				r.Status.Recovered()
+			}
 			return nil
 		}
 		if err := patience.wait(ctx, err); err != nil {

@@ -19,6 +19,10 @@ func TestStatusOfAFilling(t *testing.T) {
 	if told, moved := s.Sample(); told.TransferredBytes != 7 || told.TotalBytes != 10 || moved != 7 || told.Attempts != 3 {
 		t.Errorf("while it is staged: %+v, %d", told, moved)
 	}
+	base.Failed(&report.Failure{Reason: "SourceUnreachable"})
+	if told, _ := s.Sample(); told.Failure == nil || told.Failure.Reason != "SourceUnreachable" {
+		t.Errorf("after a failure: %+v", told)
+	}
 }
 
 func TestFields(t *testing.T) {

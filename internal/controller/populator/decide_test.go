@@ -157,6 +157,18 @@ func TestDecideWithAnImporter(t *testing.T) {
 	}
 	expired := func(o *Observed) { o.Upload.ExpiresAt = now }
 	moving := func(o *Observed) { o.Report = progress(7) }
+	waits := func(transferred int64) change {
+		return func(o *Observed) {
+			o.Report = progress(transferred)
+			o.Report.Phase, o.Report.Attempts, o.Report.RetryAt = "Waiting", 1, ptr.To(now.Add(time.Minute))
+			o.Report.Failure = &report.Failure{Reason: "SourceUnreachable", Message: "the host is not known", Field: "spec.dataSource.http.url"}
+		}
+	}
+	failedBefore := func(o *Observed) {
+		container := &o.Pod.Status.ContainerStatuses[0]
+		container.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(now.Add(-time.Minute))}
+		container.LastTerminationState = terminated(1, report.Termination{Failure: &report.Failure{Reason: "SourceTLS", Message: "unknown authority"}})
+	}
 	runAll(t, []expectation{
 		{name: "is being made", observed: observe(prime(""), pod(corev1.ContainerState{})), told: "Running ImporterPending", message: "The importer is being started", event: "Normal PopulationStarted", requeue: renewal},
 		{
@@ -189,6 +201,46 @@ func TestDecideWithAnImporter(t *testing.T) {
 		{
 			name: "tries again", observed: observe(prime("pv-1"), pod(terminated(1, report.Termination{Failure: &report.Failure{Reason: "SourceUnreachable", Message: "503"}}))),
 			told: "Failed SourceUnreachable", message: "503", event: "Warning PopulationFailed", requeue: renewal,
+		},
+		{
+			name: "goes on by itself", observed: observe(prime("pv-1"), pod(running), waits(0)), acts: "checkpoint",
+			told: "Failed SourceUnreachable again 12:01", message: "host is not known", event: "Warning PopulationFailed", requeue: renewal,
+		},
+		{
+			name: "goes on by itself, which was told", requeue: renewal, acts: "checkpoint", told: "Failed SourceUnreachable again 12:01",
+			message:  "host is not known",
+			observed: observe(prime("pv-1"), pod(running), waits(7), told(filling.Population{State: "Failed", Reason: "SourceUnreachable", Attempts: 1})),
+		},
+		{
+			name: "goes on, and its attempt has moved nothing", requeue: renewal, acts: "checkpoint", told: "Failed SourceUnreachable",
+			message: "host is not known", event: "Warning PopulationFailed",
+			observed: observe(prime("pv-1"), pod(running), waits(0), func(o *Observed) { o.Report.Phase, o.Report.RetryAt = "Transferring", nil }),
+		},
+		{
+			name: "went on, and bytes move", requeue: renewal, acts: "checkpoint", told: "Running Running", event: "Normal PopulationStarted",
+			observed: observe(prime("pv-1"), pod(running), moving, told(filling.Population{State: "Failed", Reason: "SourceUnreachable", Attempts: 1})),
+		},
+		{
+			name: "runs once more after it has failed", requeue: renewal, told: "Failed SourceTLS", message: "unknown authority", event: "Warning PopulationFailed",
+			observed: observe(prime("pv-1"), pod(running), failedBefore),
+		},
+		{
+			name: "runs once more, and the report is of the time before", requeue: renewal, acts: "checkpoint", told: "Failed SourceTLS",
+			message: "unknown authority", event: "Warning PopulationFailed",
+			observed: observe(prime("pv-1"), pod(running), failedBefore, moving, func(o *Observed) { o.Report.At = now.Add(-time.Hour) }),
+		},
+		{
+			name: "runs once more, and bytes move", requeue: renewal, acts: "checkpoint", told: "Running Running", event: "Normal PopulationStarted",
+			observed: observe(prime("pv-1"), pod(running), failedBefore, moving),
+		},
+		{
+			name: "client of an upload is gone", observed: observe(upload, prime("pv-1"), pod(running), serving, waits(7)), told: "Running Running upload",
+			writes: "apply Service, apply Ingress", acts: "checkpoint", event: "Normal PopulationStarted", requeue: renewal,
+		},
+		{
+			name: "registry of an upload is gone", acts: "checkpoint", requeue: renewal, told: "Failed RegistryUnavailable again 12:01 upload",
+			observed: observe(upload, prime("pv-1"), pod(running), serving, waits(7), func(o *Observed) { o.Report.Failure.Reason = "RegistryUnavailable" }),
+			writes:   "apply Service, apply Ingress", event: "Warning PopulationFailed",
 		},
 		{
 			name: "gave up for good", observed: observe(prime("pv-1"), pod(failure("FormatRefused", true))),

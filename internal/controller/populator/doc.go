@@ -27,6 +27,9 @@
 //	importer gave up                                Failed              another one, if that can help
 //	importer is done                                Running             volume is handed over
 //
+// An importer that goes on by itself after a failure tells of it in its reports. That is
+// Failed, as if the importer had ended, until bytes move again.
+//
 // A crash between any two of the writes leaves one of these states.
 //
 // Only the claim d8v-vd-<uid> of a disk may name that disk, and the claim d8v-vi-<uid>

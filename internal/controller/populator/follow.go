@@ -15,6 +15,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 const (
@@ -72,13 +73,35 @@ func (d *draft) follow() decision {
 		d.out.Checkpoint = d.Report.Checkpoint
 	}
 	d.showUpload()
-	switch {
-	case state.Stage == importerpod.StageRetrying && !d.isMoving() && state.Failure != nil:
-		return d.retrying(state)
-	case state.Stage == importerpod.StageWaiting:
+	if state.Stage == importerpod.StageWaiting {
 		return d.importerWaits(state)
 	}
+	if failure := d.unrecovered(state); failure != nil {
+		return d.retrying(state, failure)
+	}
 	return d.tell(filling.PopulationRunning, reasonRunning, "")
+}
+
+// reported is what the container that runs has told, or nil.
+func (d *draft) reported(state importerpod.State) *reportserver.Report {
+	if state.Stage == importerpod.StageRunning && d.Report != nil && d.Report.At.After(state.StartedAt) {
+		return d.Report
+	}
+	return nil
+}
+
+// unrecovered is what the last attempt ended with, inside the running container or in
+// the one before, as long as the attempt that follows has not moved bytes. That the
+// client of an upload is gone is no failure: it may come back.
+func (d *draft) unrecovered(state importerpod.State) *report.Failure {
+	failure := state.Failure
+	if told := d.reported(state); told != nil && (told.Failure != nil || told.TransferredBytes > 0) {
+		failure = told.Failure
+	}
+	if failure != nil && d.Source.Upload != nil && failure.Reason == report.SourceUnreachable {
+		return nil
+	}
+	return failure
 }
 
 // importerWaits tells why the importer does not run yet.
@@ -96,9 +119,14 @@ func isPassing(reason string) bool {
 	return reason == "ContainerCreating" || reason == "PodInitializing"
 }
 
-func (d *draft) retrying(state importerpod.State) decision {
-	d.next.Field = state.Failure.Field
-	return d.tell(filling.PopulationFailed, string(state.Failure.Reason), state.Failure.Message)
+// retrying tells of an attempt that failed while the importer goes on trying.
+func (d *draft) retrying(state importerpod.State, failure *report.Failure) decision {
+	d.next.Field = failure.Field
+	if told := d.reported(state); told != nil && told.Phase == report.PhaseWaiting && told.RetryAt != nil {
+		at := metav1.NewTime(told.RetryAt.UTC().Truncate(time.Second))
+		d.next.RetryAt = &at
+	}
+	return d.tell(filling.PopulationFailed, string(failure.Reason), failure.Message)
 }
 
 // showUpload tells the addresses as soon as somebody listens there.

@@ -231,7 +231,7 @@ func TestDecideDuringTheFill(t *testing.T) {
 		{
 			name: "interrupted", observed: observe(web, fill(filling.Running, func(f *filling.Filling) { f.Attempts, f.RetryAt = 2, now.Add(time.Minute) })),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, progress: "0%",
-			message: "Attempt 2 to fill the volume was interrupted; the next one goes on from there at 2026-11-22T12:01:00Z",
+			message: "Attempt 2 to fill the volume was interrupted; the next one begins at 2026-11-22T12:01:00Z",
 		},
 		{
 			name: "goes on", observed: observe(web, fill(filling.Running, func(f *filling.Filling) { f.Attempts = 2 })),
@@ -248,6 +248,13 @@ func TestDecideDuringTheFill(t *testing.T) {
 			})),
 			phase: "Provisioning", ready: "False/ProvisioningFailed", source: "False/SourceNotFound", progress: "0%", event: "Warning ProvisioningFailed",
 			message: "Attempt 1 to fill the volume failed: spec.dataSource.http: 404. The next attempt begins at 2026-11-22T12:01:00Z, or at once when spec.dataSource is changed",
+		},
+		{
+			name: "failed, goes on where it stopped", observed: observe(web, fill(filling.Troubled, message("503."), func(f *filling.Filling) {
+				f.Attempts, f.Reason, f.RetryAt, f.Speed = 2, "SourceUnreachable", now.Add(time.Minute), &filling.Speed{Average: 1}
+			})),
+			phase: "Provisioning", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable", progress: "0%", event: "Warning ProvisioningFailed",
+			message: "Attempt 2 to fill the volume failed: spec.dataSource.http: 503. The next attempt begins at 2026-11-22T12:01:00Z where it stopped, or at once",
 		},
 		{
 			name: "copying failed, tries again", observed: observe(fill(filling.Troubled, message("503"), func(f *filling.Filling) { f.Attempts = 1 })),

@@ -52,6 +52,9 @@
 //	size missing or too small            Failed                False/InsufficientPVCSize          user changes it
 //	nothing in the way                   Provisioning          False/Provisioning                 we begin the fill
 //
+// A fill has failed when its importer has ended with an error, and also when that
+// reports a failure after which it goes on by itself, until bytes move again.
+//
 // DatasourceReady and StorageClassReady tell the same of the source and the storage
 // class alone. InUse is True while a machine has the disk attached, and while an image
 // is being made from it.

@@ -62,7 +62,7 @@ func (d *draft) troubled() {
 	case f.State == filling.Failed && f.Reason != "":
 		reason, next = v1alpha2.ReasonProvisioningFailedTerminally, "The disk is made anew when spec.dataSource is changed"
 	case f.RetryAt.After(d.Now):
-		next = fmt.Sprintf("The next attempt begins at %s, or at once when spec.dataSource is changed", clockTime(f.RetryAt))
+		next = fmt.Sprintf("The next attempt begins at %s, or at once when spec.dataSource is changed", nextAttempt(f))
 	}
 	if f.State == filling.Failed {
 		d.phase(v1alpha2.DiskFailed)
@@ -114,7 +114,7 @@ func (d *draft) runningMessage() string {
 	case f.Method != "":
 		return "The volume is being copied; " + f.Method
 	case f.RetryAt.After(d.Now):
-		return fmt.Sprintf("Attempt %d to fill the volume was interrupted; the next one goes on from there at %s", f.Attempts, clockTime(f.RetryAt))
+		return fmt.Sprintf("Attempt %d to fill the volume was interrupted; the next one begins at %s", f.Attempts, nextAttempt(f))
 	case f.Attempts > 1:
 		return fmt.Sprintf("The volume is being filled, in attempt %d", f.Attempts)
 	case f.Result != nil:
@@ -130,6 +130,14 @@ func (d *draft) consumerMessage() string {
 	}
 	return fmt.Sprintf("Waiting for machine %s to be scheduled: storage class %s makes the volume on its node",
 		d.Machines[0].Name, d.Disk.Status.StorageClassName)
+}
+
+// nextAttempt tells when the fill goes on, and from where unless that is the beginning.
+func nextAttempt(f filling.Filling) string {
+	if f.HasMoved() {
+		return clockTime(f.RetryAt) + " where it stopped"
+	}
+	return clockTime(f.RetryAt)
 }
 
 func clockTime(at time.Time) string { return at.UTC().Format(time.RFC3339) }

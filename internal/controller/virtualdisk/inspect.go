@@ -63,6 +63,11 @@ func (d *draft) inspect(modes filling.Modes) plan {
 		return d.inspectAgain(state, retryLostInspector)
 	case importerpod.StageRetrying:
 		return d.inspectionTroubled(state, v1alpha2.ReasonProvisioningFailed, "It is tried again by itself")
+	case importerpod.StageRunning:
+		if state.Failure != nil {
+			// Looking moves no bytes, so only the end of this attempt tells that it is better.
+			return d.inspectionTroubled(state, v1alpha2.ReasonProvisioningFailed, fmt.Sprintf("Attempt %d is running", state.Attempt))
+		}
 	case importerpod.StageWaiting:
 		if state.ImagePullFailed() {
 			return d.blocked(obstacle{reason: v1alpha2.ReasonImagePullFailed,
@@ -116,6 +121,9 @@ func (d *draft) inspectAgain(state importerpod.State, pause time.Duration) plan 
 
 func (d *draft) inspectionTroubled(state importerpod.State, reason v1alpha2.ConditionReason, next string) plan {
 	failure := state.Failure
+	if failure == nil {
+		failure = &report.Failure{Reason: report.Internal, Message: "the importer ended without an explanation"}
+	}
 	message := fmt.Sprintf("%s. %s", d.failure(failure.Field, failure.Message), next)
 	d.phase(v1alpha2.DiskFailed)
 	if sourceReasons[string(failure.Reason)] {

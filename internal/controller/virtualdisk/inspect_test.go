@@ -30,6 +30,13 @@ func TestDecideTheInspection(t *testing.T) {
 			}}}
 		}
 	}
+	failedOnce := func(state corev1.ContainerState, restarts int32) func(*corev1.Pod) {
+		verdict, _ := failed("SourceUnreachable").Marshal()
+		return func(p *corev1.Pod) {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "importer", State: state, RestartCount: restarts,
+				LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: string(verdict)}}}}
+		}
+	}
 	const looking = "The data source is being looked at: the size of the volume depends on it"
 	runAll(t, []expectation{
 		{
@@ -43,6 +50,26 @@ func TestDecideTheInspection(t *testing.T) {
 		{
 			name: "cannot be started", observed: observe(web, inspector(nil, waits("ErrImagePull"))), message: "ErrImagePull: no route",
 			phase: "Pending", ready: "False/ImagePullFailed", source: sourceIsReady, storage: storageIsReady, event: "Warning ProvisioningFailed",
+		},
+		{
+			name: "failed, tries again", event: "Warning ProvisioningFailed",
+			observed: observe(web, inspector(nil, failedOnce(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, 1))),
+			phase:    "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable", storage: storageIsReady,
+			message: "spec.dataSource.http: what happened. It is tried again by itself",
+		},
+		{
+			name: "failed, runs again", event: "Warning ProvisioningFailed",
+			observed: observe(web, inspector(nil, failedOnce(corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, 1))),
+			phase:    "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable", storage: storageIsReady,
+			message: "spec.dataSource.http: what happened. Attempt 2 is running",
+		},
+		{
+			name: "failed without a word", event: "Warning ProvisioningFailed", message: "the importer ended without an explanation",
+			observed: observe(web, inspector(nil, func(p *corev1.Pod) {
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "importer", State: corev1.ContainerState{
+					Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
+			})),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: sourceIsReady, storage: storageIsReady,
 		},
 		{
 			name: "is done", observed: observe(web, inspector(found(2<<30))), writes: begins, event: "Normal ProvisioningStarted",

@@ -72,6 +72,8 @@ func TestStatus(t *testing.T) {
 	none.Waiting(time.Now())
 	none.Attempt(1)
 	none.Checkpointed(nil)
+	none.Failed(&report.Failure{})
+	none.Recovered()
 
 	s := &Status{}
 	done := int64(100)
@@ -85,6 +87,16 @@ func TestStatus(t *testing.T) {
 	s.Waiting(at)
 	if progress, _ := s.Sample(); progress.Phase != "Waiting" || !progress.RetryAt.Equal(at) || progress.RetryAt.Location() != time.UTC {
 		t.Errorf("%+v", progress)
+	}
+	failure := report.Failure{Reason: "SourceUnreachable", Message: strings.Repeat("x", 10_000)}
+	s.Failed(nil)
+	s.Failed(&failure)
+	if progress, _ := s.Sample(); progress.Failure.Reason != "SourceUnreachable" || len(progress.Failure.Message) != 640 || len(failure.Message) != 10_000 {
+		t.Errorf("failure: %+v", progress.Failure)
+	}
+	s.Recovered()
+	if progress, _ := s.Sample(); progress.Failure != nil {
+		t.Errorf("failure: %+v", progress.Failure)
 	}
 	// What was done before counts for the speed, not for what is done.
 	s.Begin(report.PhaseTransferring, func() int64 { return 256 }, 256, 1000)

@@ -79,6 +79,7 @@ func (r *Reporter) loop(ctx context.Context, status Sampled) {
 		now := r.Clock.Now()
 		progress, moved := status.Sample()
 		meter.measure(now, moved, &progress)
+		meter.settle(moved, &progress)
 		if meter.worthPosting(now, progress) || first {
 			r.post(ctx, progress)
 		}
@@ -134,6 +135,10 @@ type meter struct {
 
 	posted   time.Time
 	previous report.Progress
+
+	// failure is the last one that was seen, when failedAt bytes had been moved.
+	failure  *report.Failure
+	failedAt int64
 }
 
 func newMeter(now time.Time) *meter { return &meter{began: now, last: now, posted: now} }
@@ -144,12 +149,23 @@ func (m *meter) measure(now time.Time, moved int64, progress *report.Progress) {
 	m.last, m.lastMoved = now, moved
 }
 
+// settle takes a failure back as soon as more bytes have been moved than when it was
+// seen first: the attempt that follows does better.
+func (m *meter) settle(moved int64, progress *report.Progress) {
+	if progress.Failure != m.failure {
+		m.failure, m.failedAt = progress.Failure, moved
+	}
+	if moved > m.failedAt {
+		progress.Failure = nil
+	}
+}
+
 // worthPosting is true when something else than the bytes has changed, when the
 // percentage has, or when the speed is old.
 func (m *meter) worthPosting(now time.Time, progress report.Progress) bool {
 	before := m.previous
 	same := progress.Percent() == before.Percent() && progress.Phase == before.Phase && progress.Attempts == before.Attempts &&
-		progress.RetryAt == before.RetryAt && bytes.Equal(progress.Checkpoint, before.Checkpoint)
+		progress.RetryAt == before.RetryAt && progress.Failure == before.Failure && bytes.Equal(progress.Checkpoint, before.Checkpoint)
 	if same && now.Sub(m.posted) < heartbeat {
 		return false
 	}

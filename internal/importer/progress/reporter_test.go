@@ -56,6 +56,34 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+// A failure is posted as soon as it is there, and until bytes move again.
+func TestMeterTellsOfAFailureUntilBytesMove(t *testing.T) {
+	m := newMeter(start)
+	first, second := &report.Failure{Reason: "SourceUnreachable"}, &report.Failure{Reason: "RegistryUnavailable"}
+	for _, tc := range []struct {
+		second        int
+		moved         int64
+		failure, want *report.Failure
+		posted        bool
+	}{
+		{2, 5, nil, nil, false},
+		{4, 5, first, first, true},
+		{6, 5, first, first, false},
+		{8, 5, second, second, true},
+		{10, 6, second, nil, true},
+		{12, 6, second, nil, false},
+		{14, 6, first, first, true},
+		{16, 6, nil, nil, true},
+	} {
+		now := start.Add(time.Duration(tc.second) * time.Second)
+		got := report.Progress{Failure: tc.failure}
+		m.settle(tc.moved, &got)
+		if posted := m.worthPosting(now, got); got.Failure != tc.want || posted != tc.posted {
+			t.Errorf("second %d: %v, posted %t", tc.second, got.Failure, posted)
+		}
+	}
+}
+
 func TestMeterOfUnknownTotal(t *testing.T) {
 	m := newMeter(start)
 	got := report.Progress{TransferredBytes: 100}

@@ -67,6 +67,27 @@ func (s *Status) Waiting(until time.Time) {
 	s.progress.Phase, s.progress.RetryAt = report.PhaseWaiting, &until
 }
 
+// Failed says what an attempt ended with although the import goes on. Whoever reports
+// it takes it back when bytes move again.
+func (s *Status) Failed(failure *report.Failure) {
+	if s == nil || failure == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress.Failure = failure.Short()
+}
+
+// Recovered takes back what Failed said, where no bytes would show it.
+func (s *Status) Recovered() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress.Failure = nil
+}
+
 // Attempt says how often the import was begun or continued so far.
 func (s *Status) Attempt(n int) {
 	if s == nil {

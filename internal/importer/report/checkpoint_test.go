@@ -89,16 +89,18 @@ func TestProgressCarriesTheCheckpoint(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"transferredBytes":1,"totalBytes":2,"bytesPerSecond":3,"averageBytesPerSecond":4}`), &old); err != nil {
 		t.Fatal(err)
 	}
-	if old.Checkpoint != nil || old.Attempts != 0 || old.RetryAt != nil || old.Phase != "" {
+	if old.Checkpoint != nil || old.Attempts != 0 || old.RetryAt != nil || old.Phase != "" || old.Failure != nil {
 		t.Errorf("got %+v", old)
 	}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	content, err := json.Marshal(Progress{Checkpoint: json.RawMessage(`{"order":"x"}`), Attempts: 2, RetryAt: &at, Phase: PhaseWaiting})
+	content, err := json.Marshal(Progress{Checkpoint: json.RawMessage(`{"order":"x"}`), Attempts: 2, RetryAt: &at, Phase: PhaseWaiting,
+		Failure: &Failure{Reason: SourceUnreachable, Message: "503", Field: "spec.dataSource.http.url"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `{"transferredBytes":0,"totalBytes":0,"bytesPerSecond":0,"averageBytesPerSecond":0,` +
-		`"phase":"Waiting","attempts":2,"retryAt":"2026-01-02T03:04:05Z","checkpoint":{"order":"x"}}`
+		`"phase":"Waiting","attempts":2,"retryAt":"2026-01-02T03:04:05Z",` +
+		`"failure":{"reason":"SourceUnreachable","message":"503","field":"spec.dataSource.http.url","permanent":false},"checkpoint":{"order":"x"}}`
 	if string(content) != want {
 		t.Errorf("got  %s\nwant %s", content, want)
 	}

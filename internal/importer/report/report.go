@@ -81,6 +81,12 @@ type Failure struct {
 // Error makes a failure usable as an error.
 func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Reason, f.Message) }
 
+// Short is the failure with a message that fits everywhere.
+func (f Failure) Short() *Failure {
+	f.Message = truncate(f.Message, maxMessageBytes)
+	return &f
+}
+
 // Termination is the content of the importer's termination message: exactly
 // one of the members is set.
 type Termination struct {
@@ -98,9 +104,7 @@ const maxMessageBytes = 640
 // Marshal encodes the termination for the termination message file.
 func (t Termination) Marshal() ([]byte, error) {
 	if t.Failure != nil {
-		cut := *t.Failure
-		cut.Message = truncate(cut.Message, maxMessageBytes)
-		t.Failure = &cut
+		t.Failure = t.Failure.Short()
 	}
 	return json.Marshal(t)
 }
@@ -145,6 +149,9 @@ type Progress struct {
 	Attempts int `json:"attempts,omitempty"`
 	// RetryAt is when the importer tries again, while it waits for that.
 	RetryAt *time.Time `json:"retryAt,omitempty"`
+	// Failure is what the last attempt ended with, while the importer goes on by
+	// itself. It is there until the next attempt has moved bytes.
+	Failure *Failure `json:"failure,omitempty"`
 	// Checkpoint is the newest Checkpoint, encoded: whoever starts the importer
 	// again hands it back.
 	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`

@@ -28,8 +28,9 @@ const (
 	// expiry is after how long without news an importer is forgotten. It posts
 	// every few seconds while it lives.
 	expiry = 10 * time.Minute
-	// maxBody is far more than a progress report with a checkpoint needs.
-	maxBody = 2*report.MaxCheckpointBytes + 4<<10
+	// maxBody is far more than a progress report with a checkpoint
+	// and a failure needs.
+	maxBody = 2*report.MaxCheckpointBytes + report.MaxTerminationBytes + 4<<10
 	// eventBuffer is how many wake-ups may wait for a controller. More are
 	// dropped: the importer's next post wakes it again.
 	eventBuffer = 1024
@@ -131,6 +132,10 @@ func decode(body io.Reader) (progress report.Progress, problem string) {
 		if number < 0 {
 			return progress, "a progress report has no negative numbers"
 		}
+	}
+	if failure := progress.Failure; failure != nil {
+		// It ends up in conditions and events.
+		progress.Failure = failure.Short()
 	}
 	if _, err := report.ParseCheckpoint(progress.Checkpoint); err != nil {
 		// The numbers are right all the same; only an import that is started again

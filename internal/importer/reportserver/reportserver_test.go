@@ -16,6 +16,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
+	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
 var (
@@ -175,6 +176,35 @@ func TestTheNewestCheckpointIsKept(t *testing.T) {
 	post(s, "Bearer VirtualImage/team/debian/1", `{}`)
 	if latest, _ := s.Latest(debian); latest.Checkpoint != nil {
 		t.Errorf("a forgotten checkpoint came back: %s", latest.Checkpoint)
+	}
+}
+
+func TestAFailureIsKeptUntilTheNextReport(t *testing.T) {
+	s, _ := newServer()
+	events := s.Events("VirtualImage")
+	for _, step := range []struct {
+		body         string
+		reason       report.Reason
+		message, url string
+	}{
+		{`{"failure":{"reason":"SourceUnreachable","message":"503","field":"spec.dataSource.http.url","permanent":false}}`, "SourceUnreachable", "503", "spec.dataSource.http.url"},
+		{`{"failure":{"reason":"Internal","message":"` + strings.Repeat("x", 5000) + `"}}`, "Internal", strings.Repeat("x", 637) + "…", ""},
+		{`{"transferredBytes":1}`, "", "", ""},
+	} {
+		if w := post(s, "Bearer VirtualImage/team/debian/1", step.body); w.Code != http.StatusNoContent {
+			t.Fatalf("status %d: %s", w.Code, w.Body)
+		}
+		var got report.Failure
+		if latest, _ := s.Latest(debian); latest.Failure != nil {
+			got = *latest.Failure
+		}
+		if got != (report.Failure{Reason: step.reason, Message: step.message, Field: step.url}) {
+			t.Errorf("failure: %+v", got)
+		}
+		if len(events) != 1 {
+			t.Fatalf("%d events", len(events))
+		}
+		<-events
 	}
 }
 

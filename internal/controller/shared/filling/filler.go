@@ -152,5 +152,9 @@ type Speed struct {
 	Average int64
 }
 
+// HasMoved tells whether any of the content has arrived: then the next attempt goes
+// on where the last one stopped.
+func (f Filling) HasMoved() bool { return f.Speed != nil }
+
 // Exists tells whether there is a fill at all.
 func (f Filling) Exists() bool { return f.State != None }

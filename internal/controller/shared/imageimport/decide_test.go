@@ -40,6 +40,11 @@ func TestDecide(t *testing.T) {
 	day := now.Add(24 * time.Hour)
 	running := withPod(container(corev1.PodRunning, 0, runningSince(now.Add(-time.Minute)), corev1.ContainerState{}))
 	half := report.Progress{TransferredBytes: 50, TotalBytes: 100, BytesPerSecond: 2 << 20, AverageBytesPerSecond: 1 << 20}
+	unknownHost := report.Failure{Reason: "SourceUnreachable", Message: "the host x is not known; correct it", Field: "spec.dataSource.http.url"}
+	waiting := func(failure report.Failure, transferred int64) report.Progress {
+		at := now.Add(40 * time.Second)
+		return report.Progress{Phase: "Waiting", Attempts: 3, RetryAt: &at, Failure: &failure, TransferredBytes: transferred, TotalBytes: 100}
+	}
 	for _, tc := range []expectation{
 		{
 			name: "new image", observed: observe(),
@@ -220,6 +225,44 @@ func TestDecide(t *testing.T) {
 			observed: observe(withProgress(half, day), withPod(container(corev1.PodRunning, 1, runningSince(now),
 				terminated(1, failureMessage(t, report.Failure{Reason: "SourceUnreachable", Message: "timeout"}), now)))),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "50%", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name: "importer goes on by itself, nothing was transferred", observed: observe(running, withProgress(waiting(unknownHost, 0), now)),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
+			message: "spec.dataSource.http.url: the host x is not known; correct it. Attempt 3 failed, the next one begins at 2026-11-22T12:00:40Z; a change",
+			event:   "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name: "importer goes on by itself where it stopped", observed: observe(running, withProgress(waiting(unknownHost, 50), now)),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
+			message: "Attempt 3 failed, the next one begins at 2026-11-22T12:00:40Z where it stopped; a change of spec.dataSource",
+			event:   "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name:     "importer goes on by itself, the registry is away",
+			observed: observe(running, withProgress(waiting(report.Failure{Reason: "RegistryUnavailable", Message: "503"}, 50), now)),
+			phase:    "Failed", ready: "False/RegistryUnavailable", source: "True/DatasourceReady",
+			message: "503. Attempt 3 failed, the next one begins", event: "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name: "importer failed the same before", observed: observe(running, withProgress(waiting(unknownHost, 0), now), func(o *Observed) {
+				o.Image.Status.Conditions = []metav1.Condition{
+					{Type: "Ready", Status: "False", Reason: "ProvisioningFailed"}, {Type: "DatasourceReady", Status: "False", Reason: "SourceUnreachable"},
+				}
+			}),
+			phase: "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
+			message: "the host x is not known", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name:     "importer has gone on and moved nothing yet",
+			observed: observe(running, withProgress(report.Progress{Phase: "Transferring", Attempts: 4, Failure: &unknownHost}, now)),
+			phase:    "Failed", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable",
+			message: "the host x is not known; correct it. Attempt 4 is running", event: "Warning ImportFailed", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name:     "failure of a container that is gone is over",
+			observed: observe(running, withProgress(waiting(unknownHost, 0), now.Add(-time.Hour))),
+			phase:    "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%", requeue: 6*time.Hour + time.Second,
 		},
 		{
 			name: "importer was killed",

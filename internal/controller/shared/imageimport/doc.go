@@ -45,7 +45,8 @@
 //	Pod waits for an upload             WaitForUserUpload  False/WaitForUserUpload          user uploads
 //	nobody uploaded in time             Pending            False/WaitForUserUploadTimeout   we open new addresses
 //	Pod runs                            Provisioning       False/Provisioning               nobody
-//	attempt failed, another follows     Failed             as below                         as below; kubelet tries again
+//	attempt failed, another follows     Failed             as below                         as below; the importer goes on, or
+//	                                                                                        kubelet starts it again
 //	importer gave up: source unreadable Failed             False/ProvisioningFailed         user; tried every 5 min
 //	importer gave up: wrong content     Failed             False/ProvisioningFailedTerminally  user changes spec or file; an
 //	                                                                                        upload is asked for again
@@ -59,6 +60,9 @@
 // reason of package origin when something that it names is missing, and otherwise
 // True. InUse is True while machines have the image, or disks and images are being
 // made from it; an image in use is not deleted.
+//
+// An attempt has failed when its container has ended with an error, and also when the
+// importer reports a failure after which it goes on by itself.
 //
 // A running attempt that follows a failed one shows the failure until it has moved
 // bytes, so a source that always fails does not flicker. The progress of one spec

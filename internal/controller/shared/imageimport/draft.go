@@ -196,11 +196,6 @@ func (d *draft) progressBefore() int {
 	return 0
 }
 
-// movesSince tells whether the attempt that started then has moved any bytes.
-func (d *draft) movesSince(startedAt time.Time) bool {
-	return d.Progress != nil && d.Progress.At.After(startedAt) && d.Progress.TransferredBytes > 0
-}
-
 // requeue looks again after the wait, or earlier if something else asks for it.
 func (d *draft) requeue(wait time.Duration) {
 	if wait > 0 && (d.out.RequeueAfter == 0 || wait < d.out.RequeueAfter) {

@@ -11,6 +11,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 // Delays before an importer that gave up is started again. Only causes that can
@@ -111,10 +112,23 @@ func describeFailure(failure *report.Failure, kind failureKind) string {
 	return fmt.Sprintf("%s: %s", kind.path, message)
 }
 
+// nextAttempt tells when the importer goes on by itself, and from where unless that is
+// the beginning.
+func nextAttempt(told *reportserver.Report) string {
+	at := told.RetryAt.UTC().Format(time.RFC3339)
+	if told.TransferredBytes > 0 {
+		at += " where it stopped"
+	}
+	return at
+}
+
 // whatNext tells when and by whom the import goes on.
-func whatNext(s importerpod.State, kind failureKind) string {
+func (d *draft) whatNext(s importerpod.State, kind failureKind) string {
 	next := s.FinishedAt.Add(kind.retry).UTC().Format(time.RFC3339)
+	told := d.reported(s)
 	switch {
+	case s.Stage == importerpod.StageRunning && told != nil && told.Phase == report.PhaseWaiting && told.RetryAt != nil:
+		return fmt.Sprintf("Attempt %d failed, the next one begins at %s; a change of spec.dataSource starts anew at once", s.Attempt, nextAttempt(told))
 	case s.Stage == importerpod.StageRunning:
 		return fmt.Sprintf("Attempt %d is running", s.Attempt)
 	case s.Stage == importerpod.StageRetrying:

@@ -6,13 +6,13 @@ package imageimport
 import (
 	"fmt"
 	"strconv"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 // follow decides by what the importer of the current source does.
@@ -29,7 +29,8 @@ func (d *draft) follow(s importerpod.State, done func(importerpod.State) Decisio
 		return d.failing(s)
 	case importerpod.StageRunning:
 		d.keepSecret()
-		if s.Failure != nil && !d.movesSince(s.StartedAt) {
+		if failure := d.unrecovered(s); failure != nil {
+			s.Failure = failure
 			return d.failing(s)
 		}
 		return d.running()
@@ -37,6 +38,28 @@ func (d *draft) follow(s importerpod.State, done func(importerpod.State) Decisio
 		d.keepSecret()
 		return d.waiting(s)
 	}
+}
+
+// reported is what the container that runs has told, or nil. What an earlier one has
+// told is over.
+func (d *draft) reported(s importerpod.State) *reportserver.Report {
+	if d.Progress != nil && d.Progress.At.After(s.StartedAt) {
+		return d.Progress
+	}
+	return nil
+}
+
+// unrecovered is what the last attempt ended with, inside the running container or in
+// the one before, as long as the attempt that follows has not moved bytes.
+func (d *draft) unrecovered(s importerpod.State) *report.Failure {
+	told := d.reported(s)
+	switch {
+	case told != nil && told.Failure != nil:
+		return told.Failure
+	case told != nil && told.TransferredBytes > 0:
+		return nil
+	}
+	return s.Failure
 }
 
 func (d *draft) waiting(s importerpod.State) Decision {
@@ -84,7 +107,7 @@ func (d *draft) runningMessage() string {
 	case report.PhaseWaiting:
 		message := fmt.Sprintf("Attempt %d was interrupted", max(d.Progress.Attempts, 1))
 		if d.Progress.RetryAt != nil {
-			message += fmt.Sprintf(", the next one begins at %s where it stopped", d.Progress.RetryAt.UTC().Format(time.RFC3339))
+			message += ", the next one begins at " + nextAttempt(d.Progress)
 		}
 		return message
 	}
@@ -150,7 +173,7 @@ func (d *draft) fail(s importerpod.State, kind failureKind) {
 	if d.Progress != nil {
 		s.Attempt = max(s.Attempt, int32(d.Progress.Attempts))
 	}
-	message := fmt.Sprintf("%s. %s", describeFailure(s.Failure, kind), whatNext(s, kind))
+	message := fmt.Sprintf("%s. %s", describeFailure(s.Failure, kind), d.whatNext(s, kind))
 	d.phase(v1alpha2.ImageFailed)
 	d.stopSpeed()
 	if kind.source != "" {

@@ -165,7 +165,8 @@ func TestDecideRunningMessage(t *testing.T) {
 		{report.Progress{Phase: "Transferring", Attempts: 3}, "The image is being imported, in attempt 3"},
 		{report.Progress{Phase: "Converting"}, "The image is being converted"},
 		{report.Progress{Phase: "Publishing"}, "All bytes are stored, the image is being published"},
-		{report.Progress{Phase: "Waiting", Attempts: 2, RetryAt: &at}, "Attempt 2 was interrupted, the next one begins at 2026-11-22T12:00:05Z where it stopped"},
+		{report.Progress{Phase: "Waiting", Attempts: 2, RetryAt: &at}, "Attempt 2 was interrupted, the next one begins at 2026-11-22T12:00:05Z"},
+		{report.Progress{Phase: "Waiting", Attempts: 2, RetryAt: &at, TransferredBytes: 1}, "Attempt 2 was interrupted, the next one begins at 2026-11-22T12:00:05Z where it stopped"},
 		{report.Progress{Phase: "Waiting"}, "Attempt 1 was interrupted"},
 	} {
 		got := Decide(observe(running, withProgress(tc.progress, now)))

@@ -63,13 +63,17 @@ func (d *draft) uploadBegan() bool {
 	return d.Progress != nil && d.Progress.TransferredBytes > 0
 }
 
-// uploadGoesOn tells that the client is there. After an importer was started again
-// that is known only when more bytes have come.
+// uploadGoesOn tells that it is not the client that is waited for. After an importer
+// was started again that is known only when more bytes have come.
 func (d *draft) uploadGoesOn(s importerpod.State) bool {
+	if told := d.reported(s); told != nil && told.Failure != nil {
+		// A client that is gone is not told of as a failure; it may come back.
+		return d.classify(told.Failure).source == ""
+	}
 	if d.uploadBegan() && d.Progress.Phase == report.PhaseWaiting {
 		return false
 	}
-	return d.uploadBegan() && (s.Failure == nil || d.movesSince(s.StartedAt))
+	return d.uploadBegan() && d.unrecovered(s) == nil
 }
 
 // openUpload keeps what leads to the importer as the settings say, and tells the

@@ -81,6 +81,19 @@ func TestDecideUpload(t *testing.T) {
 			message: "The upload was interrupted", writes: "apply Service, apply Ingress", event: "Normal ImportWaiting", requeue: time.Hour,
 		},
 		{
+			name: "client went away, the importer calls that a failure", observed: observe(uploading(hour), listening,
+				withProgress(report.Progress{TransferredBytes: 3, TotalBytes: 4, Phase: "Waiting", Failure: &report.Failure{Reason: "SourceUnreachable"}}, now)),
+			phase: "WaitForUserUpload", ready: "False/WaitForUserUpload", source: "True/DatasourceReady", progress: "0%",
+			message: "The upload was interrupted", writes: "apply Service, apply Ingress", event: "Normal ImportWaiting", requeue: time.Hour,
+		},
+		{
+			name: "registry went away", observed: observe(uploading(hour), listening, withProgress(report.Progress{
+				TransferredBytes: 3, TotalBytes: 4, Phase: "Waiting", Failure: &report.Failure{Reason: "RegistryUnavailable", Message: "503"},
+			}, now)),
+			phase: "Failed", ready: "False/RegistryUnavailable", source: "True/DatasourceReady",
+			message: "503. Attempt 1 is running", writes: "apply Service, apply Ingress", event: "Warning ImportFailed", requeue: time.Hour,
+		},
+		{
 			name: "no public host any more", observed: observe(uploading(hour), listening, withWay, func(o *Observed) { o.Settings.Uploads.Host = "" }),
 			phase: "WaitForUserUpload", ready: "False/WaitForUserUpload", source: "True/DatasourceReady", progress: "0%",
 			writes: "delete Ingress, apply Service", event: "Normal ImportWaiting", requeue: time.Hour,

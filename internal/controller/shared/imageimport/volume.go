@@ -6,6 +6,7 @@ package imageimport
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -199,13 +200,16 @@ func (d *draft) followFill() Decision {
 	switch f.State {
 	case filling.Failed:
 		d.phase(v1alpha2.ImageFailed)
-		d.fillFailed(v1alpha2.ReasonProvisioningFailedTerminally, fillMessage(f, "Change spec.dataSource to start anew"))
+		d.fillFailed(v1alpha2.ReasonProvisioningFailedTerminally, "Change spec.dataSource to start anew")
 	case filling.Troubled:
 		next := "It is tried again by itself"
 		if !f.RetryAt.IsZero() {
 			next = fmt.Sprintf("The next attempt starts at %s", f.RetryAt.UTC().Format(time.RFC3339))
+			if f.HasMoved() {
+				next += " where it stopped"
+			}
 		}
-		d.fillFailed(v1alpha2.ReasonProvisioningFailed, fillMessage(f, next))
+		d.fillFailed(v1alpha2.ReasonProvisioningFailed, next)
 	case filling.WaitingForConsumer:
 		d.notReady(v1alpha2.ReasonWaitingForFirstConsumer, fmt.Sprintf("Storage class %s makes the volume on the node of its first consumer; "+
 			"make a disk from the image or attach it to a machine, or name a class that binds at once", d.Volume.Storage.Name))
@@ -230,14 +234,22 @@ func (d *draft) fillPending(f filling.Filling) {
 	}
 }
 
-func (d *draft) fillFailed(reason v1alpha2.ConditionReason, message string) {
+// fillFailed tells of a failure to fill the volume as of one to fill the registry.
+func (d *draft) fillFailed(reason v1alpha2.ConditionReason, next string) {
+	f := d.Volume.Filling
+	kind := d.classify(&report.Failure{Reason: report.Reason(f.Reason), Field: f.Field})
+	f.Field = kind.path
+	message := fillMessage(f, next)
+	if kind.source != "" {
+		d.conditions.False(v1alpha2.ConditionDatasourceReady, kind.source, message)
+	}
 	d.notReady(reason, message)
 	d.event(corev1.EventTypeWarning, eventFailed, message)
 }
 
 func fillMessage(f filling.Filling, next string) string {
-	message := f.Message
-	if f.Field != "" {
+	message := strings.TrimRight(f.Message, ". ")
+	if f.Field != "" && !strings.Contains(message, f.Field) {
 		message = f.Field + ": " + message
 	}
 	if f.Attempts > 1 {

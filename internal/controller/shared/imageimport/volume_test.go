@@ -132,6 +132,14 @@ func TestDecideVolume(t *testing.T) {
 			message: "spec.dataSource.http.url: 404. Attempt 2 failed. The next attempt starts at 2026-11-22T12:01:00Z", event: "Warning ImportFailed",
 		},
 		{
+			name: "attempt failed, the source is to blame", observed: observe(onVolume, pending, filledBy(func(f *filling.Filling) {
+				f.State, f.Reason, f.Message, f.RetryAt = filling.Troubled, "SourceUnreachable", "503.", now.Add(time.Minute)
+				f.Speed = &filling.Speed{Average: 1}
+			})),
+			phase: "Provisioning", ready: "False/ProvisioningFailed", source: "False/SourceUnreachable", progress: "0%",
+			message: "spec.dataSource.http.url: 503. The next attempt starts at 2026-11-22T12:01:00Z where it stopped", event: "Warning ImportFailed",
+		},
+		{
 			name: "fill gave up", observed: observe(onVolume, pending, filledBy(func(f *filling.Filling) { f.State, f.Message = filling.Failed, "wrong checksum" })),
 			phase: "Failed", ready: "False/ProvisioningFailedTerminally", source: "True/DatasourceReady", progress: "0%",
 			message: "wrong checksum. Change spec.dataSource to start anew", event: "Warning ImportFailed",
