@@ -19,7 +19,7 @@ import (
 const (
 	// checkpointInterval is how often a checkpoint is written to the API server. A
 	// newer one is in the Pod itself; the Secret's is for a Pod that takes over.
-	checkpointInterval = 10 * time.Second
+	checkpointInterval = 2 * time.Second
 	// checkpointManager owns the key alone: who applies the Secret with another
 	// token does not take the checkpoint away.
 	checkpointManager = "virtualization-controller-checkpoint"

@@ -48,9 +48,11 @@ func TestCheckpointsAreWrittenRarely(t *testing.T) {
 		{0, "", 0, 0},
 		{0, "one", 0, 1},
 		{time.Second, "one", 0, 1},
-		{3 * time.Second, "two", 7 * time.Second, 1},
-		{10 * time.Second, "three", 0, 2},
+		{1500 * time.Millisecond, "two", 500 * time.Millisecond, 1},
+		{2 * time.Second, "three", 0, 2},
 		{60 * time.Second, "three", 0, 2},
+		{61 * time.Second, "four", 0, 3},
+		{62 * time.Second, "five", time.Second, 3},
 	} {
 		clock.SetTime(now.Add(step.at))
 		wait, err := checkpoints.Save(t.Context(), key, []byte(step.content))
@@ -62,11 +64,11 @@ func TestCheckpointsAreWrittenRarely(t *testing.T) {
 	if err := c.Get(t.Context(), key, stored); err != nil {
 		t.Fatal(err)
 	}
-	if string(stored.Data["checkpoint"]) != "three" || string(stored.Data["token"]) != "secret words" {
+	if string(stored.Data["checkpoint"]) != "four" || string(stored.Data["token"]) != "secret words" {
 		t.Errorf("secret: %v", stored.Data)
 	}
 	checkpoints.Forget(key)
-	if _, err := checkpoints.Save(t.Context(), key, []byte("three")); err != nil || writes != 3 {
+	if _, err := checkpoints.Save(t.Context(), key, []byte("four")); err != nil || writes != 4 {
 		t.Errorf("a forgotten transfer: %d writes, %v", writes, err)
 	}
 }
