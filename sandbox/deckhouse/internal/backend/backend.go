@@ -158,9 +158,8 @@ func (b *Backend) handle(ctx context.Context, object any, deleted bool) error {
 	if deleted {
 		moduleConfig = nil
 	}
-	if err := b.observe(ctx, name, moduleConfig); err != nil {
-		return err
-	}
+	// What was accepted is carried out also where it could not be reported.
+	err := b.observe(ctx, name, moduleConfig)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch name {
@@ -170,7 +169,7 @@ func (b *Backend) handle(ctx context.Context, object any, deleted bool) error {
 		// addon-operator itself compares with what it has.
 		b.send(config.Event{Key: name, Config: b.moduleConfig(), Op: config.EventUpdate})
 	}
-	return nil
+	return err
 }
 
 // observe judges one ModuleConfig and tells the user what came of it.
