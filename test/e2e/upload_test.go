@@ -35,6 +35,8 @@ func waitUploadURLs(ctx context.Context, t *testing.T, vi *v1alpha2.VirtualImage
 	waitFor(ctx, t, vi, "never waited for the upload", func(vi *v1alpha2.VirtualImage) bool {
 		return vi.Status.Phase == v1alpha2.ImageWaitForUserUpload && vi.Status.ImageUploadURLs != nil
 	})
+	// The address works a moment after the importer: nodes have to hear of it.
+	waitOffset(ctx, t, nodeClient(t), vi.Status.ImageUploadURLs.InCluster)
 	return vi.Status.ImageUploadURLs
 }
 
@@ -137,6 +139,7 @@ spec:
 	to := vd.Status.ImageUploadURLs.InCluster
 	browser := nodeClient(t)
 	half := int64(len(content)) / 2
+	waitOffset(ctx, t, browser, to)
 	sendUntil(ctx, t, browser, to, content, half)
 	if offset := waitOffset(ctx, t, browser, to); offset == 0 || offset > half {
 		t.Errorf("%d of %d bytes have arrived", offset, half)
