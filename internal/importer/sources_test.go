@@ -7,6 +7,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -19,11 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/spf13/pflag"
@@ -195,6 +198,10 @@ func TestImportOntoAVolumeOverTheStage(t *testing.T) {
 	target := t.TempDir()
 	p := newPod(t, registry, server.URL+"/disk.img", "--destination=", "--target-volume="+target, "--target-size=8388608",
 		"--stage="+registry.Address+"/"+repository+":stage", "--checksum="+sha256Of(packed))
+	// What whoever fills claims lets an importer do that may have to stage.
+	if err := os.WriteFile(filepath.Join(p.dir, "token"), []byte(registry.Token(t, repository, "pull", "push", "delete")), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	verdict, err := p.run(t)
 	if err != nil {
 		t.Fatal(err)
@@ -202,6 +209,16 @@ func TestImportOntoAVolumeOverTheStage(t *testing.T) {
 	disk, err := os.ReadFile(filepath.Join(target, "disk.img"))
 	if err != nil || !bytes.Equal(disk, raw) {
 		t.Errorf("%d bytes on the volume, %v: %+v", len(disk), err, verdict.Result)
+	}
+	reference, err := name.ParseReference(registry.Address + "/" + repository + ":stage")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = remote.Head(reference, remote.WithAuth(&authn.Basic{Username: "any", Password: registry.Token(t, repository, "pull")}),
+		remote.WithTransport(registry.Server.Client().Transport))
+	var answer *transport.Error
+	if !errors.As(err, &answer) || answer.StatusCode != http.StatusNotFound || strings.Contains(p.log.String(), "staged image stays") {
+		t.Errorf("what was staged is left: %v\n%s", err, p.log.String())
 	}
 }
 
