@@ -99,7 +99,12 @@ func (t Tree) NoteDelegation(file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, data, 0o644)
+	// A crash must not leave half a note: it would be kept, and "down" fail on it.
+	whole := file + ".new"
+	if err := os.WriteFile(whole, data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(whole, file)
 }
 
 // Restore takes back from the root cgroup what the note says was not there.
@@ -113,7 +118,7 @@ func (t Tree) Restore(file string) error {
 	}
 	var added []string
 	if err := json.Unmarshal(data, &added); err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
+		return fmt.Errorf("read %s: %w: remove it, the machine's root cgroup stays as it is then", file, err)
 	}
 	for _, c := range added {
 		// Somebody else may use the controller by now; then it stays.
