@@ -79,36 +79,62 @@ func (s *session) greetGuest(ctx context.Context) error {
 	return nil
 }
 
-// waitForConsole presses Enter until the prompt appears.
+// consoleRetry is how soon a client that has ended is started again.
+const consoleRetry = 2 * time.Second
+
+// waitForConsole presses Enter until the prompt appears. A client that ends before
+// that is started again: the guest's pod, or what leads to it, may have been late.
 func waitForConsole(ctx context.Context, client, kubeconfig string) error {
-	command := exec.CommandContext(ctx, client, "console", "--namespace", quickStartNamespace, quickStartMachine)
-	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	input, err := command.StdinPipe()
-	if err != nil {
-		return err
-	}
 	output := &lockedBuffer{}
-	command.Stdout, command.Stderr = output, output
-	if err := command.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		_ = input.Close()
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	}()
 	for {
+		if err := watchConsole(ctx, client, kubeconfig, output); err != nil {
+			return err
+		}
 		if output.contains(consolePrompt) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the guest never showed %q on its console; the last it showed: %s", consolePrompt, output.tail())
+		case <-time.After(consoleRetry):
+		}
+	}
+}
+
+// watchConsole runs the client until it ends, the prompt appears or the time is up.
+func watchConsole(ctx context.Context, client, kubeconfig string, output *lockedBuffer) error {
+	command := exec.CommandContext(ctx, client, "console", "--namespace", quickStartNamespace, quickStartMachine)
+	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	input, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	command.Stdout, command.Stderr = output, output
+	if err := command.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = command.Wait()
+	}()
+	defer func() {
+		_ = input.Close()
+		_ = command.Process.Kill()
+		<-ended
+	}()
+	for !output.contains(consolePrompt) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ended:
+			return nil
 		case <-time.After(2 * time.Second):
 			// A write to a client that has ended fails; its output tells why.
 			_, _ = io.WriteString(input, "\n")
 		}
 	}
+	return nil
 }
 
 // lockedBuffer is written by the client while it is searched.

@@ -43,6 +43,38 @@ func TestWaitForConsoleShowsWhatTheGuestShowed(t *testing.T) {
 	}
 }
 
+// A client that comes too early ends; waiting on for it would be for nothing.
+func TestWaitForConsoleStartsAClientThatEndedAgain(t *testing.T) {
+	mark := filepath.Join(t.TempDir(), "mark")
+	client := fakeClient(t, `if [ ! -e `+mark+` ]; then touch `+mark+`; echo "hello: not running yet" >&2; exit 1; fi
+echo "hello login: "; exec sleep 60`)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	began := time.Now()
+	if err := waitForConsole(ctx, client, "/state/kubeconfig"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestWaitForConsoleSaysWhyTheClientEnded(t *testing.T) {
+	client := fakeClient(t, `echo "error: machine hello is not known" >&2; exit 1`)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := waitForConsole(ctx, client, "/state/kubeconfig")
+	if err == nil || !strings.Contains(err.Error(), "machine hello is not known") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWaitForConsoleWithoutAClient(t *testing.T) {
+	if err := waitForConsole(t.Context(), filepath.Join(t.TempDir(), "d8v"), ""); !os.IsNotExist(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWelcomeSaysHowToUpload(t *testing.T) {
 	out := &lockedBuffer{}
 	if err := sayWelcome(t.Context(), &session{out: out, state: "/var/lib/sandbox", client8v: "/cache/d8v"}); err != nil {
