@@ -48,6 +48,9 @@ type HTTPOptions struct {
 	// does, RetryDelay the pause before the second, doubled each time.
 	Attempts   int
 	RetryDelay time.Duration
+	// SlowContact is how long it may take to fail before the first byte and be tried
+	// again in silence: whoever waits for longer is told why.
+	SlowContact time.Duration
 }
 
 // withDefaults fills in what is not set.
@@ -58,6 +61,7 @@ func (o HTTPOptions) withDefaults() HTTPOptions {
 	setDefault(&o.StallBytes, 32<<10)
 	setDefault(&o.Attempts, 4)
 	setDefault(&o.RetryDelay, time.Second)
+	setDefault(&o.SlowContact, 5*time.Second)
 	return o
 }
 

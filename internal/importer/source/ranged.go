@@ -19,7 +19,7 @@ import (
 // knows ranges, how long the image is and which version it is.
 func (h *HTTP) OpenRanged(ctx context.Context) (ReaderAt, error) {
 	var opened *httpReaderAt
-	err := h.repeat(ctx, func() error {
+	err := h.repeat(ctx, h.options.SlowContact, func() error {
 		var err error
 		opened, err = h.openRanged(ctx)
 		return err
@@ -97,7 +97,7 @@ func (r *httpReaderAt) ReadAt(p []byte, offset int64) (int, error) {
 	wanted := p[:min(int64(len(p)), r.size-offset)]
 	done := 0
 	// A broken answer is continued where it broke.
-	err := r.source.repeat(r.ctx, func() error {
+	err := r.source.repeat(r.ctx, 0, func() error {
 		for done < len(wanted) {
 			n, err := r.readOnce(wanted[done:], offset+int64(done))
 			done += n
@@ -190,13 +190,18 @@ func (h *HTTP) broken(ctx context.Context, cause error, offset, size int64) erro
 		Message: fmt.Sprintf("the download from %s broke after %d of %s bytes: %v", h.url.Host, offset, sizeText(size), cause)}
 }
 
-// repeat calls until it succeeds, fails for good or has failed too often in a row.
-func (h *HTTP) repeat(ctx context.Context, call func() error) error {
+// repeat calls until it succeeds, fails for good or has failed too often in a row. If
+// slow is not zero, a failure that took that long is the last one.
+func (h *HTTP) repeat(ctx context.Context, slow time.Duration, call func() error) error {
 	for failures := 1; ; failures++ {
+		began := time.Now()
 		err := call()
 		var failure *Error
 		if err == nil || !errors.As(err, &failure) {
 			return err
+		}
+		if slow > 0 && time.Since(began) >= slow {
+			return failure
 		}
 		if err := h.pause(ctx, failure, failures); err != nil {
 			return err

@@ -51,6 +51,39 @@ func TestManyDropsAreContinued(t *testing.T) {
 	wantContent(t, got, err)
 }
 
+// Nobody is kept waiting for several attempts that are slow to fail without being told
+// why; one that fails at once is tried again in silence.
+func TestSlowFirstContactIsNotRepeatedInSilence(t *testing.T) {
+	for _, tc := range []struct {
+		title string
+		slow  time.Duration
+		want  int32
+	}{{"slow", 50 * time.Millisecond, 1}, {"quick", time.Minute, 4}} {
+		t.Run(tc.title, func(t *testing.T) {
+			var requests atomic.Int32
+			options := start(t, func(http.ResponseWriter, *http.Request) {
+				requests.Add(1)
+				time.Sleep(200 * time.Millisecond)
+			})
+			options.HeaderTimeout, options.SlowContact = 100*time.Millisecond, tc.slow
+			source, err := NewHTTP(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, open := range map[string]func() error{
+				"stream": func() error { _, err := source.Open(t.Context()); return err },
+				"ranged": func() error { _, err := source.OpenRanged(t.Context()); return err },
+			} {
+				requests.Store(0)
+				var failure *Error
+				if err := open(); !errors.As(err, &failure) || failure.Reason != "SourceUnreachable" || requests.Load() != tc.want {
+					t.Errorf("%s: %v after %d requests", name, err, requests.Load())
+				}
+			}
+		})
+	}
+}
+
 type truncatingWriter struct {
 	http.ResponseWriter
 	left int

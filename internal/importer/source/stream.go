@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
@@ -152,10 +153,14 @@ func (s *httpStream) connect() error {
 		return &ChangedError{Why: "the server sends neither a strong ETag nor Last-Modified, so nothing proves that the rest belongs to the same image"}
 	}
 	for {
+		began := time.Now()
 		err := s.connectOnce()
 		var failure *Error
 		if err == nil || !errors.As(err, &failure) {
 			return err
+		}
+		if s.received.Load() == 0 && time.Since(began) >= s.source.options.SlowContact {
+			return failure
 		}
 		if err := s.retry(failure); err != nil {
 			return err
