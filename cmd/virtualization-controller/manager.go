@@ -42,13 +42,9 @@ func newScheme() (*runtime.Scheme, error) {
 }
 
 func newManager(o options) (ctrl.Manager, error) {
-	scheme, err := newScheme()
+	managed, err := managerOptions(o)
 	if err != nil {
 		return nil, err
-	}
-	host, port, err := splitAddress(o.webhookAddress)
-	if err != nil {
-		return nil, fmt.Errorf("--webhook-address=%s: %w", o.webhookAddress, err)
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -57,7 +53,26 @@ func newManager(o options) (ctrl.Manager, error) {
 	// The defaults (20, 30) are made for one controller; a burst of machines would
 	// wait for its own client. API priority and fairness guards the server.
 	config.QPS, config.Burst = 100, 200
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(config, managed)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the manager: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, err
+	}
+	return mgr, mgr.AddReadyzCheck("webhooks", mgr.GetWebhookServer().StartedChecker())
+}
+
+func managerOptions(o options) (ctrl.Options, error) {
+	scheme, err := newScheme()
+	if err != nil {
+		return ctrl.Options{}, err
+	}
+	host, port, err := splitAddress(o.webhookAddress)
+	if err != nil {
+		return ctrl.Options{}, fmt.Errorf("--webhook-address=%s: %w", o.webhookAddress, err)
+	}
+	return ctrl.Options{
 		Scheme:                        scheme,
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              leaseName,
@@ -80,14 +95,7 @@ func newManager(o options) (ctrl.Manager, error) {
 				&networkingv1.Ingress{}: {Namespaces: map[string]cache.Config{o.namespace: {}}},
 			},
 		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("preparing the manager: %w", err)
-	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return nil, err
-	}
-	return mgr, mgr.AddReadyzCheck("webhooks", mgr.GetWebhookServer().StartedChecker())
+	}, nil
 }
 
 func splitAddress(address string) (host string, port int, err error) {
