@@ -237,13 +237,15 @@ func (i *importers) stop() time.Duration {
 
 // dataVolume lets CDI fill a Block volume from the same file.
 func (c *cluster) dataVolume(ctx context.Context, url string, diskMiB int64) (took time.Duration, err error) {
+	// CDI wants more room than the disk is large.
+	room := resource.NewQuantity(diskMiB*mib*11/10, resource.BinarySI)
 	volume := &cdiv1.DataVolume{ObjectMeta: c.meta("cdi"), Spec: cdiv1.DataVolumeSpec{
 		Source: &cdiv1.DataVolumeSource{HTTP: &cdiv1.DataVolumeSourceHTTP{URL: url}},
 		Storage: &cdiv1.StorageSpec{
 			StorageClassName: ptr.To(c.storageClass),
 			VolumeMode:       ptr.To(corev1.PersistentVolumeBlock),
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(diskMiB*mib, resource.BinarySI)}},
+			Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: *room}},
 		},
 	}}
 	volume.Annotations = map[string]string{"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}
