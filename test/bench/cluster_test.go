@@ -151,7 +151,7 @@ func (l listing) List(ctx context.Context, list client.ObjectList, options ...cl
 	return l.Client.List(ctx, list, options...)
 }
 
-func TestCDIFillsABlockVolumeOfTheDisksSize(t *testing.T) {
+func TestCDIFillsABlockVolumeWithRoomToSpare(t *testing.T) {
 	w := newWorld(t, "Succeeded")
 	var made *cdiv1.DataVolume
 	w.client = seeing{Client: w.client, see: func(o client.Object) { made = o.(*cdiv1.DataVolume).DeepCopy() }}
@@ -160,7 +160,7 @@ func TestCDIFillsABlockVolumeOfTheDisksSize(t *testing.T) {
 	}
 	storage := made.Spec.Storage
 	if made.Spec.Source.HTTP.URL != "http://x/disk.qcow2" || *storage.VolumeMode != corev1.PersistentVolumeBlock ||
-		storage.Resources.Requests.Storage().String() != "10Gi" || *storage.StorageClassName != "sandbox" {
+		storage.Resources.Requests.Storage().String() != "11Gi" || *storage.StorageClassName != "sandbox" {
 		t.Errorf("made %+v", made.Spec)
 	}
 	w.expect(t, "create cdi", "delete cdi")

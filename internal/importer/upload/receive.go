@@ -141,6 +141,10 @@ func (s *Server) refusal(o order) *reply {
 		return &reply{status: http.StatusGone, text: "the upload has expired: see the object's status for a new URL"}
 	case o.begins:
 		return nil
+	case !s.upload.begun && o.length == source.UnknownSize && !o.last:
+		// Begun like this the file would have no end. Clients of tus take this
+		// status for an upload that is gone, and begin it anew.
+		return &reply{status: http.StatusNotFound, text: "nothing of the file has arrived: send it from its first byte with PUT, or name its length in " + headerLength}
 	case o.offset != s.upload.offset:
 		return &reply{status: http.StatusConflict, text: fmt.Sprintf("go on at byte %d of the file", s.upload.offset)}
 	case o.length != source.UnknownSize && s.upload.length != source.UnknownSize && o.length != s.upload.length:

@@ -407,6 +407,19 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
+// A new importer without a checkpoint knows of no file: the client has to begin
+// anew, since what it sends now would have no end.
+func TestGoingOnWithWhatNeverArrived(t *testing.T) {
+	b := serve(t)
+	b.start()
+	tus := []string{"Tus-Resumable: 1.0.0", "Content-Type: application/offset+octet-stream", "Upload-Offset: 0"}
+	refused := b.request(404, "PATCH", content, tus...)
+	if text := body(refused); !strings.Contains(text, "with PUT") || !strings.Contains(text, "Upload-Length") {
+		t.Errorf("answered %q", text)
+	}
+	b.request(204, "PATCH", content[:10], append(tus, "Upload-Length: 160000")...)
+}
+
 func TestTheSecondUploaderIsRefused(t *testing.T) {
 	b := serve(t)
 	b.start()
