@@ -104,7 +104,7 @@ func TestControllerRestartInTheMiddleOfAnImport(t *testing.T) {
 		last = progress
 		return vi.Status.Phase == v1alpha2.ImageReady
 	})
-	if n := seen.count("d8v-vi-importer-"+string(source.UID)); n != 1 {
+	if n := seen.count("d8v-vi-importer-" + string(source.UID)); n != 1 {
 		t.Errorf("%d importers ran, want 1", n)
 	}
 }
