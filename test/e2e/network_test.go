@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -96,9 +97,11 @@ func nodeClient(t *testing.T) *http.Client {
 		if err != nil {
 			return nil, err
 		}
-		return inNode(pid, func() (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp4", net.JoinHostPort(ip, port)) })
+		return inNode(pid, func() (net.Conn, error) { return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp4", net.JoinHostPort(ip, port)) })
 	}
-	transport := &http.Transport{DialContext: dial}
+	// Each request dials anew: a connection to a pod that was killed stays open and
+	// silent.
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }

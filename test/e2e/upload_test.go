@@ -196,7 +196,9 @@ func waitOffset(ctx context.Context, t *testing.T, browser *http.Client, to stri
 	t.Helper()
 	var last string
 	err := wait.PollUntilContextTimeout(ctx, time.Second, time.Minute, true, func(ctx context.Context) (bool, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodHead, to, nil)
+		soon, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		request, err := http.NewRequestWithContext(soon, http.MethodHead, to, nil)
 		if err != nil {
 			return false, err
 		}
