@@ -97,7 +97,9 @@ func nodeClient(t *testing.T) *http.Client {
 		if err != nil {
 			return nil, err
 		}
-		return inNode(pid, func() (net.Conn, error) { return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp4", net.JoinHostPort(ip, port)) })
+		return inNode(pid, func() (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp4", net.JoinHostPort(ip, port))
+		})
 	}
 	// Each request dials anew: a connection to a pod that was killed stays open and
 	// silent.
