@@ -145,9 +145,17 @@ func (d *draft) openUpload(order importerpod.Order) {
 	if order.Source.Upload == nil {
 		return
 	}
-	d.out.Apply = append(d.out.Apply, shared.Child{Want: importerpod.UploadService(order)})
-	if ingress := importerpod.UploadIngress(order); ingress != nil {
-		d.out.Apply = append(d.out.Apply, shared.Child{Want: ingress})
+	service := shared.Child{Want: importerpod.UploadService(order)}
+	if d.Service != nil {
+		service.Have = d.Service
+	}
+	d.out.Apply = append(d.out.Apply, service)
+	if want := importerpod.UploadIngress(order); want != nil {
+		ingress := shared.Child{Want: want}
+		if d.Ingress != nil {
+			ingress.Have = d.Ingress
+		}
+		d.out.Apply = append(d.out.Apply, ingress)
 	}
 }
 

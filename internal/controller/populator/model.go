@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -47,6 +48,9 @@ type Observed struct {
 	Volume *corev1.PersistentVolume
 	// Upload is the one that is open, or a new one if there is none.
 	Upload *importerpod.Upload
+	// Service and Ingress lead to the upload; nil where there is none.
+	Service *corev1.Service
+	Ingress *networkingv1.Ingress
 	// Credential is a fresh one for the importer.
 	Credential importerpod.Credential
 	// Report is the newest of the importer, or nil.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -261,7 +262,25 @@ func (r *Reconciler) observeUpload(ctx context.Context, o *Observed) error {
 	if o.Pod == nil && (o.Upload == nil || !o.Now.Before(o.Upload.ExpiresAt)) {
 		o.Upload = ptr.To(importerpod.NewUpload(o.Claim.UID, o.Now))
 	}
-	return nil
+	return r.observeWayIn(ctx, o)
+}
+
+// observeWayIn looks at what leads to the upload, so that it is written only when it
+// has to change.
+func (r *Reconciler) observeWayIn(ctx context.Context, o *Observed) error {
+	key := client.ObjectKey{Namespace: r.Settings.Namespace, Name: importerpod.UploadName(o.Claim.UID)}
+	service, ingress := &corev1.Service{}, &networkingv1.Ingress{}
+	found, err := shared.Get(ctx, r.Client, key, service)
+	if err != nil {
+		return err
+	}
+	if found {
+		o.Service = service
+	}
+	if found, err = shared.Get(ctx, r.Client, key, ingress); found {
+		o.Ingress = ingress
+	}
+	return err
 }
 
 // credential makes a token for one fill: it reads the source, and uses the claim's
