@@ -145,18 +145,7 @@ func (d *draft) openUpload(order importerpod.Order) {
 	if order.Source.Upload == nil {
 		return
 	}
-	service := shared.Child{Want: importerpod.UploadService(order)}
-	if d.Service != nil {
-		service.Have = d.Service
-	}
-	d.out.Apply = append(d.out.Apply, service)
-	if want := importerpod.UploadIngress(order); want != nil {
-		ingress := shared.Child{Want: want}
-		if d.Ingress != nil {
-			ingress.Have = d.Ingress
-		}
-		d.out.Apply = append(d.out.Apply, ingress)
-	}
+	d.out.Apply = append(d.out.Apply, importerpod.UploadChildren(order, d.Service, d.Ingress)...)
 }
 
 // removeAll removes everything but the claim, and then its finalizer. What was put

@@ -79,18 +79,8 @@ func (d *draft) uploadGoesOn(s importerpod.State) bool {
 // openUpload keeps what leads to the importer as the settings say, and tells the
 // addresses.
 func (d *draft) openUpload(o importerpod.Order) {
-	service := shared.Child{Want: importerpod.UploadService(o)}
-	if d.Upload.Service != nil {
-		service.Have = d.Upload.Service
-	}
-	d.out.Apply = append(d.out.Apply, service)
-	if want := importerpod.UploadIngress(o); want != nil {
-		ingress := shared.Child{Want: want}
-		if d.Upload.Ingress != nil {
-			ingress.Have = d.Upload.Ingress
-		}
-		d.out.Apply = append(d.out.Apply, ingress)
-	} else {
+	d.out.Apply = append(d.out.Apply, importerpod.UploadChildren(o, d.Upload.Service, d.Upload.Ingress)...)
+	if o.Settings.Uploads.Host == "" {
 		d.removeIngress()
 	}
 	d.showUpload(importerpod.UploadURLs(o))

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 )
 
 const (
@@ -66,6 +67,25 @@ func (u Uploads) scheme() string {
 		return schemeHTTPS
 	}
 	return u.Scheme
+}
+
+// UploadChildren are what leads to the upload beside what of it is there, so that
+// nothing is written that has not changed. Service and ingress are nil where there
+// is none.
+func UploadChildren(o Order, service *corev1.Service, ingress *networkingv1.Ingress) []shared.Child {
+	inside := shared.Child{Want: UploadService(o)}
+	if service != nil {
+		inside.Have = service
+	}
+	want := UploadIngress(o)
+	if want == nil {
+		return []shared.Child{inside}
+	}
+	outside := shared.Child{Want: want}
+	if ingress != nil {
+		outside.Have = ingress
+	}
+	return []shared.Child{inside, outside}
 }
 
 // UploadService leads to the importer that waits for the upload.
