@@ -15,6 +15,10 @@ export GOFLAGS := -trimpath -buildvcs=false
 MODULES := . api hooks sandbox sandbox/deckhouse test/render tools
 LINTER := bin/golangci-lint
 
+# The linter remembers findings with the paths of the checkout they were seen in:
+# two checkouts that share a cache read each other's, also when one is gone.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/bin/golangci-lint-cache
+
 .PHONY: up
 up: $(SANDBOX) ## Start a two-node Kubernetes with the module and boot a guest (first time: up to 40 minutes)
 	$(SANDBOX) up
