@@ -13,10 +13,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
@@ -84,26 +80,6 @@ func TestDownloadAndPackedAreMeasured(t *testing.T) {
 	}
 }
 
-func TestImportersAreReadOnce(t *testing.T) {
-	pod := func(uid, message string) corev1.Pod {
-		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}, Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
-			{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: message}}},
-		}}}
-	}
-	i := &importers{cancel: func() {}, took: map[types.UID]time.Duration{}}
-	for range 2 {
-		i.read([]corev1.Pod{
-			pod("1", `{"result":{"digest":"sha256:aa","durationSeconds":2.5}}`),
-			pod("2", `{"failure":{"reason":"Internal"}}`),
-			pod("3", "killed"),
-			{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{}}}},
-		})
-	}
-	if got := i.stop(); got != 2500*time.Millisecond {
-		t.Errorf("took %s", got)
-	}
-}
-
 func TestIsReady(t *testing.T) {
 	for phase, want := range map[v1alpha2.DiskPhase]bool{"": false, "Pending": false, "Provisioning": false, "Ready": true} {
 		if got, err := isReady(&v1alpha2.VirtualDisk{Status: v1alpha2.VirtualDiskStatus{Phase: phase}}); got != want || err != nil {
@@ -122,6 +98,7 @@ func TestEveryBoundHasItsRow(t *testing.T) {
 	}
 	want := []string{
 		"2048 MiB of data in a 10240 MiB qcow2, HTTP to a Block volume",
+		"2048 MiB of data in a 10240 MiB qcow2 with its sha256, HTTP to a Block volume",
 		"2048 MiB of data in a 10240 MiB qcow2, HTTP to DVCR",
 		"2048 MiB of data in a 10240 MiB qcow2, DVCR to a Block volume",
 		"1024 MiB of data in a sparse 20480 MiB raw, HTTP to a Block volume",

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
@@ -28,7 +26,6 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
-	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
 const (
@@ -42,9 +39,11 @@ type object = client.Object
 
 // cluster is the running sandbox, with a namespace of our own.
 type cluster struct {
-	client       client.Client
+	client       client.WithWatch
 	namespace    string
 	storageClass string
+	// patience is how long an importer's verdict may be on its way.
+	patience time.Duration
 }
 
 func connect(o options) (*cluster, error) {
@@ -63,11 +62,11 @@ func connect(o options) (*cluster, error) {
 			return nil, err
 		}
 	}
-	connected, err := client.New(config, client.Options{Scheme: scheme})
+	connected, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the sandbox: %w", err)
 	}
-	return &cluster{client: connected, namespace: fmt.Sprintf("bench-%d", os.Getpid()), storageClass: o.storageClass}, nil
+	return &cluster{client: connected, namespace: fmt.Sprintf("bench-%d", os.Getpid()), storageClass: o.storageClass, patience: verdictPatience}, nil
 }
 
 func (c *cluster) begin(ctx context.Context) error {
@@ -91,17 +90,17 @@ func (c *cluster) claim() v1alpha2.VirtualDiskPersistentVolumeClaim {
 	return v1alpha2.VirtualDiskPersistentVolumeClaim{StorageClassName: ptr.To(c.storageClass)}
 }
 
-func (c *cluster) diskFromHTTP(url string) object {
+func (c *cluster) diskFromHTTP(from *v1alpha2.HTTPSource) object {
 	return &v1alpha2.VirtualDisk{ObjectMeta: c.meta("disk"), Spec: v1alpha2.VirtualDiskSpec{
-		DataSource:            &v1alpha2.VirtualDiskDataSource{Type: v1alpha2.DataSourceHTTP, HTTP: &v1alpha2.HTTPSource{URL: url}},
+		DataSource:            &v1alpha2.VirtualDiskDataSource{Type: v1alpha2.DataSourceHTTP, HTTP: from},
 		PersistentVolumeClaim: c.claim(),
 	}}
 }
 
-func (c *cluster) imageFromHTTP(url string) object {
+func (c *cluster) imageFromHTTP(from *v1alpha2.HTTPSource) object {
 	return &v1alpha2.VirtualImage{ObjectMeta: c.meta("image"), Spec: v1alpha2.VirtualImageSpec{
 		Storage:    v1alpha2.StorageContainerRegistry,
-		DataSource: v1alpha2.VirtualImageDataSource{Type: v1alpha2.DataSourceHTTP, HTTP: &v1alpha2.HTTPSource{URL: url}},
+		DataSource: v1alpha2.VirtualImageDataSource{Type: v1alpha2.DataSourceHTTP, HTTP: from},
 	}}
 }
 
@@ -117,19 +116,21 @@ func (c *cluster) diskFromImage() object {
 // long until it is ready, and how long its importer moved bytes.
 func (c *cluster) make(ctx context.Context, objects []object) (ready, data time.Duration, err error) {
 	defer func() { err = errors.Join(err, c.removeAll(ctx, objects)) }()
+	seen, err := c.watchImporters(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer seen.stop()
 	for _, o := range objects {
-		watcher := c.watchImporters(ctx)
 		began := time.Now()
 		if err := c.client.Create(ctx, o); err != nil {
-			watcher.stop()
 			return 0, 0, err
 		}
-		err := c.waitFor(ctx, o, isReady)
+		if err := c.waitFor(ctx, o, isReady); err != nil {
+			return 0, 0, err
+		}
 		ready = time.Since(began)
-		data = watcher.stop()
-		if err != nil {
-			return 0, 0, err
-		}
+		data = seen.took(ctx, o.GetUID())
 	}
 	return ready, data, nil
 }
@@ -183,56 +184,6 @@ func (c *cluster) remove(ctx context.Context, o object) error {
 		err := c.client.Get(ctx, client.ObjectKeyFromObject(o), o)
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	})
-}
-
-// importers collects the verdicts of importers: their Pods go as soon as an
-// object is ready.
-type importers struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	took   map[types.UID]time.Duration
-}
-
-func (c *cluster) watchImporters(ctx context.Context) *importers {
-	ctx, cancel := context.WithCancel(ctx)
-	found := &importers{cancel: cancel, took: map[types.UID]time.Duration{}}
-	found.done.Go(func() {
-		for ctx.Err() == nil {
-			pods := &corev1.PodList{}
-			if err := c.client.List(ctx, pods, client.InNamespace(moduleNamespace), client.MatchingLabels{"app": "importer"}); err == nil {
-				found.read(pods.Items)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(poll):
-			}
-		}
-	})
-	return found
-}
-
-func (i *importers) read(pods []corev1.Pod) {
-	for _, pod := range pods {
-		for _, status := range pod.Status.ContainerStatuses {
-			if status.State.Terminated == nil {
-				continue
-			}
-			if verdict, err := report.ParseTermination(status.State.Terminated.Message); err == nil && verdict.Result != nil {
-				i.took[pod.UID] = time.Duration(verdict.Result.DurationSeconds * float64(time.Second))
-			}
-		}
-	}
-}
-
-// stop returns how long the importers moved bytes, 0 if none was seen.
-func (i *importers) stop() time.Duration {
-	i.cancel()
-	i.done.Wait()
-	var total time.Duration
-	for _, took := range i.took {
-		total += took
-	}
-	return total
 }
 
 // dataVolume lets CDI fill a Block volume from the same file.

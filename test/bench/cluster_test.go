@@ -12,10 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -58,7 +58,7 @@ func newWorld(t *testing.T, phase string, objects ...client.Object) *world {
 			return c.Delete(ctx, o, options...)
 		},
 	}).Build()
-	w.cluster = &cluster{client: kept, namespace: "bench-1", storageClass: "sandbox"}
+	w.cluster = &cluster{client: kept, namespace: "bench-1", storageClass: "sandbox", patience: time.Millisecond}
 	return w
 }
 
@@ -72,7 +72,7 @@ func (w *world) expect(t *testing.T, want ...string) {
 // The disk holds on to the image, so it has to go first.
 func TestMakeRemovesInReverse(t *testing.T) {
 	w := newWorld(t, "Ready")
-	ready, data, err := w.make(t.Context(), []object{w.imageFromHTTP("http://x/y"), w.diskFromImage()})
+	ready, data, err := w.make(t.Context(), []object{w.imageFromHTTP(&v1alpha2.HTTPSource{URL: "http://x/y"}), w.diskFromImage()})
 	if err != nil || ready <= 0 || data != 0 {
 		t.Errorf("ready %s, data %s, %v", ready, data, err)
 	}
@@ -81,7 +81,7 @@ func TestMakeRemovesInReverse(t *testing.T) {
 
 func TestMakeGivesUpOnWhatHasFailed(t *testing.T) {
 	w := newWorld(t, "Failed")
-	_, _, err := w.make(t.Context(), []object{w.imageFromHTTP("http://x/y"), w.diskFromImage()})
+	_, _, err := w.make(t.Context(), []object{w.imageFromHTTP(&v1alpha2.HTTPSource{URL: "http://x/y"}), w.diskFromImage()})
 	if err == nil || err.Error() != "wait for image: image has failed, see its conditions" {
 		t.Errorf("got %v", err)
 	}
@@ -92,8 +92,8 @@ func TestMakeGivesUpOnWhatHasFailed(t *testing.T) {
 func TestMakeRemovesAfterASignal(t *testing.T) {
 	w := newWorld(t, "Provisioning")
 	ctx, cancel := context.WithCancel(t.Context())
-	w.client = cancelling{Client: w.client, cancel: cancel}
-	_, _, err := w.make(ctx, []object{w.diskFromHTTP("http://x/y")})
+	w.client = cancelling{WithWatch: w.client, cancel: cancel}
+	_, _, err := w.make(ctx, []object{w.diskFromHTTP(&v1alpha2.HTTPSource{URL: "http://x/y"})})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -105,56 +105,19 @@ func TestMakeRemovesAfterASignal(t *testing.T) {
 
 // cancelling ends the command as soon as something is made.
 type cancelling struct {
-	client.Client
+	client.WithWatch
 	cancel context.CancelFunc
 }
 
 func (c cancelling) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
 	defer c.cancel()
-	return c.Client.Create(ctx, o, options...)
-}
-
-func TestImporterIsTimedWhileItsObjectIsMade(t *testing.T) {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: moduleNamespace, Name: "importer", UID: "1", Labels: map[string]string{"app": "importer"}},
-		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{
-			Terminated: &corev1.ContainerStateTerminated{Message: `{"result":{"digest":"sha256:aa","durationSeconds":1.5}}`},
-		}}}},
-	}
-	other := pod.DeepCopy()
-	other.Name, other.UID, other.Labels = "dvcr", "2", map[string]string{"app": "dvcr"}
-	w := newWorld(t, "Ready", pod, other)
-	listed := make(chan struct{}, 1)
-	w.client = listing{Client: w.client, listed: listed}
-	watcher := w.watchImporters(t.Context())
-	// The second look comes after the first one was read.
-	<-listed
-	<-listed
-	if took := watcher.stop().Seconds(); took != 1.5 {
-		t.Errorf("took %f s, want 1.5: only importers count, each once", took)
-	}
-}
-
-// listing tells of every look at a list.
-type listing struct {
-	client.Client
-	listed chan<- struct{}
-}
-
-func (l listing) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
-	defer func() {
-		select {
-		case l.listed <- struct{}{}:
-		default:
-		}
-	}()
-	return l.Client.List(ctx, list, options...)
+	return c.WithWatch.Create(ctx, o, options...)
 }
 
 func TestCDIFillsABlockVolumeWithRoomToSpare(t *testing.T) {
 	w := newWorld(t, "Succeeded")
 	var made *cdiv1.DataVolume
-	w.client = seeing{Client: w.client, see: func(o client.Object) { made = o.(*cdiv1.DataVolume).DeepCopy() }}
+	w.client = seeing{WithWatch: w.client, see: func(o client.Object) { made = o.(*cdiv1.DataVolume).DeepCopy() }}
 	if took, err := w.dataVolume(t.Context(), "http://x/disk.qcow2", 10240); err != nil || took <= 0 {
 		t.Fatalf("%s, %v", took, err)
 	}
@@ -174,13 +137,13 @@ func TestCDIFillsABlockVolumeWithRoomToSpare(t *testing.T) {
 
 // seeing shows what is made.
 type seeing struct {
-	client.Client
+	client.WithWatch
 	see func(client.Object)
 }
 
 func (s seeing) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
 	s.see(o)
-	return s.Client.Create(ctx, o, options...)
+	return s.WithWatch.Create(ctx, o, options...)
 }
 
 func TestNamespaceComesAndGoes(t *testing.T) {
@@ -196,12 +159,12 @@ func TestNamespaceComesAndGoes(t *testing.T) {
 
 func TestObjectsNameTheirSource(t *testing.T) {
 	c := &cluster{namespace: "bench-1", storageClass: "fast"}
-	disk := c.diskFromHTTP("http://x/y").(*v1alpha2.VirtualDisk)
+	disk := c.diskFromHTTP(&v1alpha2.HTTPSource{URL: "http://x/y"}).(*v1alpha2.VirtualDisk)
 	if disk.Spec.DataSource.HTTP.URL != "http://x/y" || *disk.Spec.PersistentVolumeClaim.StorageClassName != "fast" {
 		t.Errorf("disk %+v", disk.Spec)
 	}
 	copied := c.diskFromImage().(*v1alpha2.VirtualDisk)
-	if copied.Spec.DataSource.ObjectRef.Name != c.imageFromHTTP("").GetName() || copied.Namespace != "bench-1" {
+	if copied.Spec.DataSource.ObjectRef.Name != c.imageFromHTTP(nil).GetName() || copied.Namespace != "bench-1" {
 		t.Errorf("disk %+v", copied.Spec.DataSource)
 	}
 }

@@ -6,11 +6,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
 // pieceMiB is how much data lies together on a disk: files are scattered, but not
@@ -105,6 +110,20 @@ func writeDisk(path string, dataMiB, diskMiB int64) error {
 		}
 	}
 	return file.Sync()
+}
+
+// sha256Of is the checksum of a file as a user would give it.
+func sha256Of(path string) (*v1alpha2.Checksum, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return nil, fmt.Errorf("compute the checksum of %s: %w", path, err)
+	}
+	return &v1alpha2.Checksum{SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // command runs a program and makes an error of what it says.

@@ -220,3 +220,17 @@ func TestConvertMeasuresTheRightProgram(t *testing.T) {
 		t.Errorf("left %v, %v", left, err)
 	}
 }
+
+func TestChecksumIsOfTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := sha256Of(path)
+	if err != nil || got.SHA256 != "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := sha256Of(path + ".missing"); !os.IsNotExist(err) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -23,6 +23,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
 const (
@@ -136,7 +138,9 @@ type work struct {
 	// image makes the file that the work begins with.
 	image func(images, context.Context) (file string, err error)
 	// ours makes the objects; the last one is what is waited for.
-	ours func(c *cluster, url string) []object
+	ours func(c *cluster, from *v1alpha2.HTTPSource) []object
+	// checksum is true where our importer has to compute one of what it moves.
+	checksum bool
 	// unpack is true where the local limit is xz and not qemu-img.
 	unpack bool
 	// disk is the size of the volume in MiB.
@@ -145,12 +149,16 @@ type work struct {
 
 func works(o options) []work {
 	size := fmt.Sprintf("%d MiB of data in a %d MiB ", o.data, o.disk)
-	volume := func(c *cluster, url string) []object { return []object{c.diskFromHTTP(url)} }
+	volume := func(c *cluster, from *v1alpha2.HTTPSource) []object { return []object{c.diskFromHTTP(from)} }
+	registry := func(c *cluster, from *v1alpha2.HTTPSource) []object { return []object{c.imageFromHTTP(from)} }
+	both := func(c *cluster, from *v1alpha2.HTTPSource) []object {
+		return []object{c.imageFromHTTP(from), c.diskFromImage()}
+	}
 	return []work{
 		{title: size + "qcow2, HTTP to a Block volume", image: images.qcow2, ours: volume, disk: o.disk},
-		{title: size + "qcow2, HTTP to DVCR", image: images.qcow2, ours: func(c *cluster, url string) []object { return []object{c.imageFromHTTP(url)} }, disk: o.disk},
-		{title: size + "qcow2, DVCR to a Block volume", image: images.qcow2,
-			ours: func(c *cluster, url string) []object { return []object{c.imageFromHTTP(url), c.diskFromImage()} }, disk: o.disk},
+		{title: size + "qcow2 with its sha256, HTTP to a Block volume", image: images.qcow2, ours: volume, checksum: true, disk: o.disk},
+		{title: size + "qcow2, HTTP to DVCR", image: images.qcow2, ours: registry, disk: o.disk},
+		{title: size + "qcow2, DVCR to a Block volume", image: images.qcow2, ours: both, disk: o.disk},
 		{title: fmt.Sprintf("%d MiB of data in a sparse %d MiB raw, HTTP to a Block volume", o.sparseData, o.sparseDisk), image: images.sparse, ours: volume, disk: o.sparseDisk},
 		{title: size + "streamOptimized vmdk, HTTP to a Block volume", image: images.vmdk, ours: volume, disk: o.disk},
 		{title: fmt.Sprintf("%d MiB of data in a raw.xz, HTTP to a Block volume", o.packedData), image: images.packed, ours: volume, unpack: true, disk: o.packedData},
@@ -170,7 +178,13 @@ func (w work) measure(ctx context.Context, o options, c *cluster, images images)
 		return row, err
 	}
 	url := guestsURL + filepath.Base(images.dir) + "/" + filepath.Base(file)
-	if row.ready, row.data, err = c.make(ctx, w.ours(c, url)); err != nil {
+	from := &v1alpha2.HTTPSource{URL: url}
+	if w.checksum {
+		if from.Checksum, err = sha256Of(file); err != nil {
+			return row, err
+		}
+	}
+	if row.ready, row.data, err = c.make(ctx, w.ours(c, from)); err != nil {
 		return row, err
 	}
 	if !o.cdi {
