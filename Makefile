@@ -48,13 +48,11 @@ bench: ## Measure on the running sandbox how fast images and disks are made (fla
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go run ./test/bench $(BENCH)
 
 # How long each fuzz target runs.
-FUZZTIME ?= 30s
+export FUZZTIME ?= 30s
 
 .PHONY: fuzz
 fuzz: ## Fuzz everything that reads strangers' bytes, FUZZTIME each
-	@set -e; for package in $$(grep -rl '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
-	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$package/*_test.go | cut -c6-); do \
-	    echo "== fuzz $$package $$target"; go test ./$$package -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME); done; done
+	.ci/fuzz
 
 .PHONY: verify
 verify: generate ## Regenerate all that is generated and fail when that changes a file
