@@ -171,7 +171,7 @@ func placementCase(in *Input) {
 }
 
 func TestRenderGolden(t *testing.T) {
-	for name, change := range renderCases {
+	for name, change := range goldenCases() {
 		t.Run(name, func(t *testing.T) {
 			in := testInput()
 			change(&in)
@@ -237,9 +237,10 @@ func TestGoldenFilesHaveACase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cases := goldenCases()
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
-		if _, ok := renderCases[name]; !ok {
+		if _, ok := cases[name]; !ok {
 			t.Errorf("%s belongs to no case: delete it", file)
 		}
 	}
