@@ -40,6 +40,7 @@ func TestBadImages(t *testing.T) {
 	}
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
+	mayFail(namespace, "images that cannot be read")
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			source := tc.source
@@ -97,6 +98,7 @@ func expectWarningAbout(ctx context.Context, t *testing.T, object client.Object,
 func TestBadDisksAndMachines(t *testing.T) {
 	ctx := deadline(t, 6*time.Minute)
 	namespace := newNamespace(t)
+	mayFail(namespace, "disks that are too small")
 	waitReady(ctx, t, image(ctx, t, namespace, "tiny", "tiny.qcow2"))
 
 	t.Run("disk smaller than its image", func(t *testing.T) {

@@ -32,6 +32,7 @@ func newNamespace(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		checkInvariants(t, namespace.Name)
 		if t.Failed() {
 			t.Logf("namespace %s is kept", namespace.Name)
 			return

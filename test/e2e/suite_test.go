@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	virtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -54,7 +55,18 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "preparing the end-to-end tests:", err)
 		os.Exit(1)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	if err := watchers.start(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "beginning to watch the cluster:", err)
+		os.Exit(1)
+	}
 	code := m.Run()
+	// What belongs to no test: faults of our programs, and of objects on their way out.
+	for _, found := range watchers.take("") {
+		fmt.Fprintln(os.Stderr, "forbidden:", found)
+		code = 1
+	}
+	stop()
 	_ = os.RemoveAll(directory)
 	os.Exit(code)
 }
@@ -68,7 +80,7 @@ func prepare(directory string) error {
 		return err
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme, v1alpha2.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme, v1alpha2.AddToScheme, virtv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return err
 		}
