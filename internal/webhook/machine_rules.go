@@ -10,11 +10,10 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/yaml"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/cloudinit"
 	"github.com/deckhouse/virtualization/internal/sizing"
 )
 
@@ -154,66 +153,8 @@ func ruleOSType(before, after *v1alpha2.VirtualMachine, _ machineFacts) field.Er
 	if after.Spec.OSType != v1alpha2.OSTypeLegacy || (before != nil && before.Spec.OSType == v1alpha2.OSTypeLegacy) {
 		return nil
 	}
-	return field.ErrorList{field.NotSupported(field.NewPath("spec", "osType"), after.Spec.OSType,
-		[]v1alpha2.OSType{v1alpha2.OSTypeGeneric, v1alpha2.OSTypeWindows})}
-}
-
-// rulePlacement checks what the schema leaves to the scheduler: label selectors
-// and topology keys.
-func rulePlacement(before, after *v1alpha2.VirtualMachine, _ machineFacts) field.ErrorList {
-	spec := &after.Spec
-	if before != nil && equality.Semantic.DeepEqual(before.Spec.Affinity, spec.Affinity) &&
-		equality.Semantic.DeepEqual(before.Spec.TopologySpreadConstraints, spec.TopologySpreadConstraints) {
-		return nil
-	}
-	var problems field.ErrorList
-	for i := range spec.TopologySpreadConstraints {
-		constraint := &spec.TopologySpreadConstraints[i]
-		path := field.NewPath("spec", "topologySpreadConstraints").Index(i)
-		if constraint.TopologyKey == "" {
-			problems = append(problems, field.Required(path.Child("topologyKey"), "name a node label such as kubernetes.io/hostname"))
-		}
-		if constraint.MaxSkew < 1 {
-			problems = append(problems, field.Invalid(path.Child("maxSkew"), constraint.MaxSkew, "must be at least 1"))
-		}
-		problems = append(problems, metav1validation.ValidateLabelSelector(constraint.LabelSelector,
-			metav1validation.LabelSelectorValidationOptions{}, path.Child("labelSelector"))...)
-	}
-	if spec.Affinity == nil {
-		return problems
-	}
-	path := field.NewPath("spec", "affinity")
-	if near := spec.Affinity.VirtualMachineAndPodAffinity; near != nil {
-		problems = append(problems, checkTerms(path.Child("virtualMachineAndPodAffinity"),
-			near.RequiredDuringSchedulingIgnoredDuringExecution, near.PreferredDuringSchedulingIgnoredDuringExecution)...)
-	}
-	if far := spec.Affinity.VirtualMachineAndPodAntiAffinity; far != nil {
-		problems = append(problems, checkTerms(path.Child("virtualMachineAndPodAntiAffinity"),
-			far.RequiredDuringSchedulingIgnoredDuringExecution, far.PreferredDuringSchedulingIgnoredDuringExecution)...)
-	}
-	return problems
-}
-
-func checkTerms(path *field.Path, required []v1alpha2.VirtualMachineAndPodAffinityTerm, preferred []v1alpha2.WeightedVirtualMachineAndPodAffinityTerm) field.ErrorList {
-	var problems field.ErrorList
-	for i := range required {
-		problems = append(problems, checkTerm(path.Child("requiredDuringSchedulingIgnoredDuringExecution").Index(i), &required[i])...)
-	}
-	for i := range preferred {
-		problems = append(problems, checkTerm(path.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i).
-			Child("virtualMachineAndPodAffinityTerm"), &preferred[i].VirtualMachineAndPodAffinityTerm)...)
-	}
-	return problems
-}
-
-func checkTerm(path *field.Path, term *v1alpha2.VirtualMachineAndPodAffinityTerm) field.ErrorList {
-	var problems field.ErrorList
-	if term.TopologyKey == "" {
-		problems = append(problems, field.Required(path.Child("topologyKey"), "name a node label such as kubernetes.io/hostname"))
-	}
-	options := metav1validation.LabelSelectorValidationOptions{}
-	problems = append(problems, metav1validation.ValidateLabelSelector(term.LabelSelector, options, path.Child("labelSelector"))...)
-	return append(problems, metav1validation.ValidateLabelSelector(term.NamespaceSelector, options, path.Child("namespaceSelector"))...)
+	return field.ErrorList{field.Invalid(field.NewPath("spec", "osType"), after.Spec.OSType,
+		"the engine has neither the i440fx board nor IDE disks: choose Generic, and enableParavirtualization: false for a system without virtio drivers")}
 }
 
 // machineWarnings tells what may be meant that way, and what will be noticed later
@@ -227,38 +168,10 @@ func machineWarnings(machine *v1alpha2.VirtualMachine, facts machineFacts) []str
 	if machine.Spec.CPU.CoreFraction == v1alpha2.CoreFractionAuto {
 		warnings = append(warnings, "spec.cpu.coreFraction: the load is not measured here; Auto means the default of the class")
 	}
-	if warning := userDataWarning(machine.Spec.Provisioning); warning != "" {
-		warnings = append(warnings, "spec.provisioning.userData: "+warning)
-	}
-	return warnings
-}
-
-// mimeReach is how far cloud-init looks for the header of a MIME archive.
-const mimeReach = 4096
-
-// userDataWarning looks at inline cloud-init data the way cloud-init does: the
-// first line says what the rest is, unless it is a MIME archive, whose headers come
-// in any order.
-func userDataWarning(provisioning *v1alpha2.Provisioning) string {
-	if provisioning == nil || provisioning.Type != v1alpha2.ProvisioningUserData || provisioning.UserData == "" {
-		return ""
-	}
-	first, _, _ := strings.Cut(provisioning.UserData, "\n")
-	first = strings.TrimSpace(first)
-	switch {
-	case isMIME(provisioning.UserData):
-		return ""
-	case !strings.HasPrefix(first, "#"):
-		return "the first line does not say what the data is; cloud-init ignores it unless it is #cloud-config, #! or another known header"
-	case first == "#cloud-config":
-		var parsed map[string]any
-		if err := yaml.Unmarshal([]byte(provisioning.UserData), &parsed); err != nil {
-			return fmt.Sprintf("the data after #cloud-config is no YAML map: %v", err)
+	if p := machine.Spec.Provisioning; p != nil && p.Type == v1alpha2.ProvisioningUserData {
+		if warning := cloudinit.Warning(p.UserData); warning != "" {
+			warnings = append(warnings, "spec.provisioning.userData: "+warning)
 		}
 	}
-	return ""
-}
-
-func isMIME(data string) bool {
-	return strings.Contains(strings.ToLower(data[:min(len(data), mimeReach)]), "mime-version:")
+	return warnings
 }

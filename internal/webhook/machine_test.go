@@ -131,7 +131,7 @@ func TestMachineCreate(t *testing.T) {
 		{name: "missing class", change: func(m *v1alpha2.VirtualMachine) { m.Spec.VirtualMachineClassName = "fast" },
 			warning: "VirtualMachineClass fast does not exist yet"},
 		{name: "legacy hardware", change: func(m *v1alpha2.VirtualMachine) { m.Spec.OSType = "Legacy" },
-			want: []string{`spec.osType: Unsupported value: "Legacy": supported values: "Generic", "Windows"`}},
+			want: []string{`spec.osType: Invalid value: "Legacy": the engine has neither the i440fx board nor IDE disks: choose Generic`}},
 		{name: "spreading without a key", change: func(m *v1alpha2.VirtualMachine) {
 			m.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{}}
 		}, want: []string{"spec.topologySpreadConstraints[0].topologyKey: Required", "spec.topologySpreadConstraints[0].maxSkew: Invalid"}},

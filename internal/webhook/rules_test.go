@@ -11,44 +11,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
-
-func TestUserDataWarning(t *testing.T) {
-	for _, tc := range []struct {
-		title, data string
-		want        string
-	}{
-		{"cloud-config", "#cloud-config\nusers: []\n", ""},
-		{"cloud-config with a carriage return", "#cloud-config\r\nusers: []\r\n", ""},
-		{"script", "#!/bin/sh\necho hello\n", ""},
-		{"template", "## template: jinja\n#cloud-config\n{{ broken\n", ""},
-		{"archive", "Content-Type: multipart/mixed; boundary=\"==\"\nMIME-Version: 1.0\n\n--==\n", ""},
-		{"archive that begins with the version", "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"==\"\n\n--==\n", ""},
-		{"archive in small letters", "mime-version: 1.0\n", ""},
-		{"nothing", "", ""},
-		{"no header", "users: []\n", "cloud-init ignores it"},
-		{"a type without a version, which is no archive", "Content-Type: text/plain\n\nhello\n", "cloud-init ignores it"},
-		{"a version too far down", strings.Repeat("x", 4096) + "\nMIME-Version: 1.0\n", "cloud-init ignores it"},
-		{"a list where a map is wanted", "#cloud-config\n- users\n", "no YAML map"},
-		{"broken YAML", "#cloud-config\nusers: [\n", "no YAML map"},
-	} {
-		t.Run(tc.title, func(t *testing.T) {
-			got := userDataWarning(&v1alpha2.Provisioning{Type: "UserData", UserData: tc.data})
-			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
-				t.Errorf("got %q, want %q", got, tc.want)
-			}
-		})
-	}
-	for _, other := range []*v1alpha2.Provisioning{nil, {Type: "UserDataRef", UserData: "ignored"}, {Type: "SysprepRef"}} {
-		if got := userDataWarning(other); got != "" {
-			t.Errorf("%+v: %q", other, got)
-		}
-	}
-}
 
 // The webhook and the renderer have to mean the same device by the first one.
 func TestBootDevice(t *testing.T) {
@@ -73,43 +39,6 @@ func TestBootDevice(t *testing.T) {
 		if (got == nil) != (tc.want == "") || (got != nil && got.Name != tc.want) {
 			t.Errorf("%s: %+v, want %q", tc.title, got, tc.want)
 		}
-	}
-}
-
-// Every mistake is told at once, each with its place.
-func TestPlacementProblems(t *testing.T) {
-	nowhere := term(func(t *v1alpha2.VirtualMachineAndPodAffinityTerm) { t.TopologyKey = "" })
-	badNamespaces := term(func(t *v1alpha2.VirtualMachineAndPodAffinityTerm) {
-		t.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"not a key!": "x"}}
-	})
-	machine := testMachine(func(m *v1alpha2.VirtualMachine) {
-		m.Spec.Affinity = &v1alpha2.Affinity{
-			VirtualMachineAndPodAffinity: &v1alpha2.VirtualMachineAndPodAffinity{
-				RequiredDuringSchedulingIgnoredDuringExecution: []v1alpha2.VirtualMachineAndPodAffinityTerm{term(func(*v1alpha2.VirtualMachineAndPodAffinityTerm) {}), nowhere},
-			},
-			VirtualMachineAndPodAntiAffinity: &v1alpha2.VirtualMachineAndPodAntiAffinity{
-				RequiredDuringSchedulingIgnoredDuringExecution: []v1alpha2.VirtualMachineAndPodAffinityTerm{badNamespaces},
-			},
-		}
-		m.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
-			TopologyKey: "zone", MaxSkew: 1,
-			LabelSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: "In"}}},
-		}}
-	})
-	var got []string
-	for _, problem := range rulePlacement(nil, machine, machineFacts{}) {
-		got = append(got, problem.Field)
-	}
-	want := []string{
-		"spec.topologySpreadConstraints[0].labelSelector.matchExpressions[0].values",
-		"spec.affinity.virtualMachineAndPodAffinity.requiredDuringSchedulingIgnoredDuringExecution[1].topologyKey",
-		"spec.affinity.virtualMachineAndPodAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaceSelector.matchLabels",
-	}
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("problems at\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-	if problems := rulePlacement(machine, machine.DeepCopy(), machineFacts{}); len(problems) > 0 {
-		t.Errorf("what was there before is complained about: %v", problems)
 	}
 }
 
