@@ -64,12 +64,18 @@ func unsatisfiedTotal(header string) int64 {
 }
 
 // validatorOf returns what If-Range may hold: a strong ETag, else the time of
-// the last change. A weak ETag does not promise identical bytes.
+// the last change (RFC 9110, section 13.1.5). A weak ETag does not promise identical
+// bytes. What is neither is no validator: it could not be told from the other kind.
 func validatorOf(header http.Header) string {
-	if etag := header.Get("ETag"); strings.HasPrefix(etag, `"`) {
+	etag := header.Get("ETag")
+	if len(etag) >= 2 && strings.HasPrefix(etag, `"`) && strings.HasSuffix(etag, `"`) {
 		return etag
 	}
-	return header.Get("Last-Modified")
+	modified := header.Get("Last-Modified")
+	if _, err := http.ParseTime(modified); err != nil {
+		return ""
+	}
+	return modified
 }
 
 // sameVersion compares a partial answer with the image that was begun: a server
