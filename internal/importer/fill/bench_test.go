@@ -6,8 +6,12 @@ package fill
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,6 +90,58 @@ func TestMemoryIsFlat(t *testing.T) {
 	little, much := measure(32<<20), measure(2<<30)
 	if much > little+16<<20 || much > 96<<20 {
 		t.Errorf("%d MiB of heap for 32 MiB, %d MiB for 2 GiB", little>>20, much>>20)
+	}
+}
+
+// BenchmarkMemory tells the most memory that sparse disks of both sizes take.
+func BenchmarkMemory(b *testing.B) {
+	for _, length := range []int64{1 << 30, 50 << 30} {
+		b.Run(fmt.Sprintf("%d GiB", length>>30), func(b *testing.B) {
+			b.SetBytes(length)
+			for b.Loop() {
+				peak := peakHeap(func() {
+					if _, err := Fill(context.Background(), Options{Source: endless{length}, Target: b.TempDir(), Size: length}); err != nil {
+						b.Error(err)
+					}
+				})
+				b.ReportMetric(float64(peak>>20), "MiB-heap")
+			}
+		})
+	}
+}
+
+// BenchmarkSparse fills a volume from a web server with a disk of which a sixteenth
+// is data, as BenchmarkFill does from memory with a full one: what is measured is
+// what zeros cost on their way.
+func BenchmarkSparse(b *testing.B) {
+	const length = 4 << 30
+	served := filepath.Join(b.TempDir(), "disk.raw")
+	file, err := os.Create(served)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := make([]byte, 4<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+	copy(data[510:], "\x55\xaa")
+	for at := int64(0); at < length; at += 64 << 20 {
+		if _, err := file.WriteAt(data, at); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := errors.Join(file.Truncate(length), file.Sync(), file.Close()); err != nil {
+		b.Fatal(err)
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(served))))
+	defer server.Close()
+	from, err := source.NewHTTP(source.HTTPOptions{URL: server.URL + "/disk.raw"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(length)
+	for b.Loop() {
+		if _, err := Fill(context.Background(), Options{Source: from, Target: b.TempDir(), Size: length}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -32,10 +32,13 @@ var usualSteps = steps{piece: 1 << 20, chunk: 32 << 20}
 
 // piece is a part of the file, on loan to all consumers.
 type piece struct {
-	data    []byte
-	offset  int64
+	data   []byte
+	offset int64
+	// zero tells that nothing but zeros is in it.
+	zero    bool
 	pending atomic.Int32
 
+	// buffer goes back to free; a piece of zeros has none.
 	buffer []byte
 	free   chan<- *piece
 }
@@ -46,7 +49,7 @@ func (p *piece) end() int64 { return p.offset + int64(len(p.data)) }
 func (p *piece) retain() { p.pending.Add(1) }
 
 func (p *piece) release() {
-	if p.pending.Add(-1) == 0 {
+	if p.pending.Add(-1) == 0 && p.buffer != nil {
 		p.free <- p // It has room for all pieces.
 	}
 }
@@ -150,23 +153,13 @@ func (l *pipeline) read(ctx context.Context, r io.Reader, offset int64) (int64, 
 			close(f)
 		}
 	}()
-	free := make(chan *piece, pieceCount)
-	for range pieceCount {
-		free <- &piece{buffer: volume.Buffer(int(l.piece)), free: free}
-	}
+	cutter := newCutter(l.piece)
 	for {
-		var p *piece
-		select {
-		case p = <-free:
-		case <-ctx.Done():
-			return offset, ctx.Err()
-		}
-		n, err := stream.Fill(r, p.buffer)
-		if err != nil && !errors.Is(err, io.EOF) {
+		p, err := cutter.next(ctx, r, offset)
+		if p == nil {
 			return offset, err
 		}
-		p.data, p.offset = p.buffer[:n], offset
-		offset += int64(n)
+		offset = p.end()
 		if sent := l.send(ctx, p); sent != nil {
 			return offset, sent
 		}
@@ -176,6 +169,50 @@ func (l *pipeline) read(ctx context.Context, r io.Reader, offset int64) (int64, 
 			}
 		}
 	}
+}
+
+// cutter makes pieces of a file.
+type cutter struct {
+	free chan *piece
+	// spare has been taken from free and not been needed.
+	spare *piece
+	// zeros are the content of all pieces without any other.
+	zeros []byte
+}
+
+func newCutter(size int64) *cutter {
+	c := &cutter{free: make(chan *piece, pieceCount), zeros: volume.Buffer(int(size))}
+	for range pieceCount {
+		c.free <- &piece{buffer: volume.Buffer(int(size)), free: c.free}
+	}
+	return c
+}
+
+// next reads a piece. The last one, which may be empty, comes with io.EOF; with any
+// other error there is none.
+//
+// Zeros are looked for here, where the bytes are still in the processor's cache, and
+// their buffer is read into again at once: most of a sparse disk never leaves it.
+func (c *cutter) next(ctx context.Context, r io.Reader, offset int64) (*piece, error) {
+	p := c.spare
+	if p == nil {
+		select {
+		case p = <-c.free:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	n, err := stream.Fill(r, p.buffer)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if volume.IsZero(p.buffer[:n]) {
+		c.spare = p
+		return &piece{data: c.zeros[:n], zero: true, offset: offset}, err
+	}
+	c.spare = nil
+	p.data, p.offset = p.buffer[:n], offset
+	return p, err
 }
 
 func (l *pipeline) send(ctx context.Context, p *piece) error {

@@ -125,6 +125,9 @@ func (s *scatter) advance(ctx context.Context, e *openExtent, p *piece) error {
 		}
 		return s.unpacks.do(ctx, func() error { return s.unpack(e) })
 	}
+	if p.zero && s.disk.blank {
+		return nil
+	}
 	p.retain()
 	err := s.writes.do(ctx, func() error {
 		defer p.release()

@@ -87,11 +87,14 @@ func (w *plain) take(ctx context.Context, p *piece) error {
 	}
 	w.tail = append(w.tail, p.data[max(0, len(p.data)-image.TailSize):]...)
 	w.tail = w.tail[max(0, len(w.tail)-image.TailSize):]
+	if p.zero && w.disk.blank {
+		return nil
+	}
 	content := p.data[:min(p.end(), max(w.limit, p.offset))-p.offset]
 	p.retain()
 	err := w.workers.do(ctx, func() error {
 		defer p.release()
-		if !w.disk.blank && volume.IsZero(content) {
+		if p.zero {
 			return w.disk.Zero(ctx, p.offset, int64(len(content)))
 		}
 		return w.disk.write(content, p.offset)
