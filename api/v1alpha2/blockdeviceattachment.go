@@ -43,6 +43,7 @@ type VirtualMachineBlockDeviceAttachment struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status VirtualMachineBlockDeviceAttachmentStatus `json:"status,omitempty"`
 }
 

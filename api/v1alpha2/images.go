@@ -67,6 +67,7 @@ type VirtualImage struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status VirtualImageStatus `json:"status,omitempty"`
 }
 
@@ -268,6 +269,7 @@ type ClusterVirtualImage struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status ClusterVirtualImageStatus `json:"status,omitempty"`
 }
 

@@ -61,6 +61,7 @@ type VirtualMachineIPAddress struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status VirtualMachineIPAddressStatus `json:"status,omitempty"`
 }
 
@@ -134,8 +135,9 @@ type VirtualMachineIPAddressLease struct {
 	// +optional
 	Spec VirtualMachineIPAddressLeaseSpec `json:"spec,omitempty"`
 
-	// status is what the platform has made of it.
+	// status is what the platform has made of it. A lease is made for the claim that holds it, so a new one is Bound.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 1, "phase": "Bound", "conditions": {{"type": "Bound", "status": "True", "reason": "Bound", "message": "The VirtualMachineIPAddress in spec holds the address.", "observedGeneration": 1, "lastTransitionTime": "1970-01-01T00:00:00Z"}, {"type": "Ready", "status": "True", "reason": "Bound", "message": "The VirtualMachineIPAddress in spec holds the address.", "observedGeneration": 1, "lastTransitionTime": "1970-01-01T00:00:00Z"}}}
 	Status VirtualMachineIPAddressLeaseStatus `json:"status,omitempty"`
 }
 

@@ -89,6 +89,7 @@ type VirtualMachineOperation struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status VirtualMachineOperationStatus `json:"status,omitempty"`
 }
 

@@ -67,6 +67,7 @@ type VirtualDisk struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status VirtualDiskStatus `json:"status,omitempty"`
 }
 

@@ -130,8 +130,10 @@ type VirtualMachine struct {
 	// +required
 	Spec VirtualMachineSpec `json:"spec"`
 
-	// status is what the platform has made of it.
+	// status is what the platform has made of it. A new machine has the phase Pending until the platform has looked at
+	// it, which observedGeneration tells.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0, "phase": "Pending"}
 	Status VirtualMachineStatus `json:"status,omitempty"`
 }
 

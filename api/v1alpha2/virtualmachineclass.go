@@ -61,6 +61,7 @@ type VirtualMachineClass struct {
 
 	// status is what the platform has made of it.
 	// +optional
+	// +kubebuilder:default={"observedGeneration": 0}
 	Status VirtualMachineClassStatus `json:"status,omitempty"`
 }
 

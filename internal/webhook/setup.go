@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -28,6 +29,7 @@ type Options struct {
 
 // Setup registers the handlers with the manager's webhook server.
 func Setup(mgr ctrl.Manager, opts Options) error {
+	mgr.GetWebhookServer().Register(PathFinalizer, &webhook.Admission{Handler: finalizerAdder{}})
 	err := ctrl.NewWebhookManagedBy(mgr).
 		For(&v1alpha2.VirtualMachine{}).
 		WithValidator(&machineValidator{reader: mgr.GetClient(), pool: opts.Pool}).

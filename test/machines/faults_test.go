@@ -17,7 +17,7 @@ import (
 
 // writesOfACreation and writesOfADeletion are how many writes there are to break.
 const (
-	writesOfACreation = 8
+	writesOfACreation = 5
 	writesOfADeletion = 4
 )
 

@@ -260,7 +260,8 @@ func (w *world) createDisk(name string) {
 // machine is a machine with one disk, named like it.
 func (w *world) machine(name string) *v1alpha2.VirtualMachine {
 	return &v1alpha2.VirtualMachine{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		// Machines are born with the finalizer, by package webhook.
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Finalizers: []string{v1alpha2.FinalizerVMCleanup}},
 		Spec: v1alpha2.VirtualMachineSpec{
 			VirtualMachineClassName: w.class,
 			CPU:                     v1alpha2.CPUSpec{Cores: 1, CoreFraction: "10%"},

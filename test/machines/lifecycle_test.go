@@ -18,8 +18,8 @@ import (
 	"github.com/deckhouse/virtualization/internal/testing/engine"
 )
 
-// From the creation of a machine until its guest runs the controllers write at
-// most eight times, and after that nothing.
+// From the creation of a machine until its guest runs the controllers write five
+// times, and after that nothing.
 func TestWritesUntilTheGuestRuns(t *testing.T) {
 	w := newWorld(t, "10.66.1.0/24")
 	w.createDisk("web")
@@ -29,8 +29,8 @@ func TestWritesUntilTheGuestRuns(t *testing.T) {
 	w.waitForPhase(machine, "Running")
 	writes := w.writes.take()
 	t.Logf("%d writes:\n%s", len(writes), strings.Join(writes, "\n"))
-	if len(writes) > 8 {
-		t.Errorf("%d writes, want at most 8", len(writes))
+	if len(writes) > 5 {
+		t.Errorf("%d writes, want at most 5", len(writes))
 	}
 
 	// Events of all kinds arrive and change nothing.

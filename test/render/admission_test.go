@@ -41,6 +41,16 @@ func TestWebhooksLeadToTheController(t *testing.T) {
 	forEach(t, func(t *testing.T, objects []Object) {
 		var configuration admissionv1.ValidatingWebhookConfiguration
 		convert(t, find(t, objects, "ValidatingWebhookConfiguration", "d8-virtualization-controller"), &configuration)
+		var mutating admissionv1.MutatingWebhookConfiguration
+		convert(t, find(t, objects, "MutatingWebhookConfiguration", "d8-virtualization-controller"), &mutating)
+		for _, webhook := range mutating.Webhooks {
+			if *webhook.FailurePolicy != admissionv1.Ignore {
+				t.Errorf("%s only saves writes, but its failurePolicy is %s", webhook.Name, *webhook.FailurePolicy)
+			}
+			configuration.Webhooks = append(configuration.Webhooks, admissionv1.ValidatingWebhook{
+				Name: webhook.Name, ClientConfig: webhook.ClientConfig, Rules: webhook.Rules,
+			})
+		}
 		var service corev1.Service
 		convert(t, find(t, objects, "Service", "virtualization-controller"), &service)
 

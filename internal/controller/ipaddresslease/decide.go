@@ -72,13 +72,16 @@ func claimName(lease *v1alpha2.VirtualMachineIPAddressLease) string {
 	return lease.Spec.VirtualMachineIPAddressRef.Name
 }
 
+// boundMessage is also in the default of the status, in the resource's schema: a
+// lease is born with the status that it gets here, which saves a write for each
+// address. The claim's name, which the spec tells, has no place in a default.
+const boundMessage = "The VirtualMachineIPAddress in spec holds the address."
+
 func decideBound(o Observed) decision {
-	ref := o.Lease.Spec.VirtualMachineIPAddressRef
-	message := fmt.Sprintf("VirtualMachineIPAddress %s/%s holds the address.", ref.Namespace, ref.Name)
 	want := o.Lease.DeepCopy()
 	conditions := shared.NewConditions(want.Status.Conditions, want.Generation, o.Now)
-	conditions.True(v1alpha2.ConditionBound, v1alpha2.ReasonBound, message)
-	conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonBound, message)
+	conditions.True(v1alpha2.ConditionBound, v1alpha2.ReasonBound, boundMessage)
+	conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonBound, boundMessage)
 	setStatus(want, v1alpha2.LeaseBound, conditions)
 	return decision{Plan: shared.Plan[*v1alpha2.VirtualMachineIPAddressLease]{Status: want}}
 }

@@ -100,8 +100,8 @@ func TestBoundConditions(t *testing.T) {
 		ObservedGeneration: 2,
 		Phase:              "Bound",
 		Conditions: []metav1.Condition{
-			{Type: "Bound", Status: "True", Reason: "Bound", ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(start), Message: "VirtualMachineIPAddress team/web holds the address."},
-			{Type: "Ready", Status: "True", Reason: "Bound", ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(start), Message: "VirtualMachineIPAddress team/web holds the address."},
+			{Type: "Bound", Status: "True", Reason: "Bound", ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(start), Message: "The VirtualMachineIPAddress in spec holds the address."},
+			{Type: "Ready", Status: "True", Reason: "Bound", ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(start), Message: "The VirtualMachineIPAddress in spec holds the address."},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

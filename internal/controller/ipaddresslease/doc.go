@@ -12,6 +12,8 @@
 //	released, retention runs            Released  False/Released   True/Released    nobody; the namespace may take it again
 //	released, retention over            the lease is deleted
 //
+// The first row is the default of the status: it is not written.
+//
 // A released lease keeps its namespace: until it is deleted no other namespace
 // gets the address, and traffic that is still on its way to the old machine
 // does not reach a stranger.

@@ -140,7 +140,7 @@ func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.Virtual
 		mounted := hasAttached(machine, disk.Name)
 		// A machine that is just being started is news only when it has the disk:
 		// told at once, it would be told twice.
-		starting := machine.Status.Phase == "" || machine.Status.Phase == v1alpha2.MachineStarting
+		starting := shared.IsNewMachine(machine) || machine.Status.Phase == v1alpha2.MachineStarting
 		if starting && !mounted {
 			continue
 		}

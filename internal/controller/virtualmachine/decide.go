@@ -24,6 +24,10 @@ import (
 // anything. Times of creation are whole seconds, hence more than one.
 const patience = 2 * time.Second
 
+// startPatience is how long the start of a new machine's guest may take before the
+// status tells of it. Most guests run by then, and one write tells all of it.
+const startPatience = 10 * time.Second
+
 // decision is a plan together with what is to be done to the engine's object
 // beside applying it.
 type decision struct {
@@ -57,27 +61,39 @@ func decide(o Observed) decision {
 	} else {
 		decided.power = strategyToSet(o)
 	}
-	if wait := timeToHold(o, deps); wait > 0 {
+	state := judgePower(o, passes)
+	if wait := timeToHold(o, deps, state); wait > 0 {
 		decided.RequeueAfter = wait
 		return decided
 	}
-	state := judgePower(o, passes)
 	decided.Status = wantedStatus(o, deps, state)
 	decided.RequeueAfter = state.recheck
 	decided.Events = events(o.Machine, decided.Status)
 	return decided
 }
 
-// timeToHold is how long to wait before the first status is written.
-func timeToHold(o Observed, deps dependencies) time.Duration {
-	if !deps.waitsForOwnClaim || o.Machine.Status.Phase != "" || o.Refusal != "" {
+// timeToHold is how long to wait before the first status is written: while nothing
+// is missing but what is on its way, that status would soon be another one.
+func timeToHold(o Observed, deps dependencies, state power) time.Duration {
+	if !shared.IsNewMachine(o.Machine) || o.Refusal != "" {
 		return 0
 	}
-	since := o.Machine.CreationTimestamp.Time
+	// The controller may have come up long after the machine.
+	since, bound := o.Machine.CreationTimestamp.Time, patience
 	if o.Claim != nil && since.Before(o.Claim.CreationTimestamp.Time) {
 		since = o.Claim.CreationTimestamp.Time
 	}
-	return max(0, since.Add(patience).Sub(o.Now))
+	switch {
+	case deps.waitsForOwnClaim:
+	case state.phase == v1alpha2.MachineStarting && deps.firstProblem() == nil:
+		bound = startPatience
+		if o.Engine != nil {
+			since = o.Engine.CreationTimestamp.Time
+		}
+	default:
+		return 0
+	}
+	return max(0, since.Add(bound).Sub(o.Now))
 }
 
 // strategyToSet lets the run policy through to a machine that cannot be rendered
@@ -110,7 +126,7 @@ func decideDeletion(o Observed) decision {
 	want := o.Machine.DeepCopy()
 	conditions := shared.NewConditions(want.Status.Conditions, want.Generation, o.Now)
 	message := "Waiting until these are gone: " + strings.Join(remains, ", ") + "."
-	before := want.Status.Phase
+	before := shownPhase(want)
 	want.Status.ObservedGeneration = want.Generation
 	want.Status.Phase = v1alpha2.MachineTerminating
 	conditions.True(v1alpha2.ConditionTerminating, v1alpha2.ReasonCleanupPending, message)
@@ -146,7 +162,7 @@ func wantedStatus(o Observed, deps dependencies, state power) *v1alpha2.VirtualM
 	want := o.Machine.DeepCopy()
 	status := &want.Status
 	conditions := shared.NewConditions(status.Conditions, want.Generation, o.Now)
-	before := status.Phase
+	before := shownPhase(want)
 
 	status.ObservedGeneration = want.Generation
 	status.Phase = state.phase
@@ -160,6 +176,14 @@ func wantedStatus(o Observed, deps dependencies, state power) *v1alpha2.VirtualM
 	setStats(status, before, o)
 	status.Conditions = conditions.List()
 	return want
+}
+
+// shownPhase is the phase that the machine was shown in; a new one in none.
+func shownPhase(machine *v1alpha2.VirtualMachine) v1alpha2.MachinePhase {
+	if shared.IsNewMachine(machine) {
+		return ""
+	}
+	return machine.Status.Phase
 }
 
 func setRunning(conditions *shared.Conditions, state power) {
@@ -255,7 +279,7 @@ func setReady(conditions *shared.Conditions, o Observed, state power, deps depen
 func events(before, after *v1alpha2.VirtualMachine) []shared.Event {
 	was := meta.FindStatusCondition(before.Status.Conditions, v1alpha2.ConditionReady)
 	is := meta.FindStatusCondition(after.Status.Conditions, v1alpha2.ConditionReady)
-	samePhase := before.Status.Phase == after.Status.Phase
+	samePhase := shownPhase(before) == after.Status.Phase
 	if samePhase && (is.Status == metav1.ConditionTrue || (was != nil && was.Message == is.Message)) {
 		return nil
 	}
@@ -265,6 +289,10 @@ func events(before, after *v1alpha2.VirtualMachine) []shared.Event {
 	}
 	if node := after.Status.NodeName; node != "" && after.Status.Phase == v1alpha2.MachineRunning {
 		event.Message = fmt.Sprintf("%s Node: %s.", is.Message, node)
+	}
+	if shared.IsNewMachine(before) && after.Status.Phase == v1alpha2.MachineRunning {
+		// Its start was over before there was a status to tell of it.
+		return []shared.Event{{Type: corev1.EventTypeNormal, Reason: string(v1alpha2.MachineStarting), Message: startingMessage}, event}
 	}
 	return []shared.Event{event}
 }

@@ -54,7 +54,7 @@ func TestFirstLookMakesTheClaimAndSaysNothing(t *testing.T) {
 }
 
 // The first status is held back only while nothing is missing but the machine's
-// own claim, and not for long.
+// own claim or its guest, and not for long.
 func TestHoldingTheFirstStatusBack(t *testing.T) {
 	unbound := func(o *Observed) { o.Claim.Status = v1alpha2.VirtualMachineIPAddressStatus{} }
 	at := func(after time.Duration) func(*Observed) {
@@ -75,8 +75,16 @@ func TestHoldingTheFirstStatusBack(t *testing.T) {
 		}}, 0},
 		{"named claim", []func(*Observed){unbound, at(0), func(o *Observed) { o.Machine.Spec.VirtualMachineIPAddressName = ownClaim }}, 0},
 		{"something else is missing", []func(*Observed){unbound, at(0), func(o *Observed) { o.Class = nil }}, 0},
-		{"not the first status", []func(*Observed){unbound, at(0), func(o *Observed) { o.Machine.Status.Phase = "Pending" }}, 0},
-		{"nothing is missing", []func(*Observed){at(0)}, 0},
+		{"not the first status", []func(*Observed){unbound, at(0), shown("Pending")}, 0},
+		{"born pending", []func(*Observed){unbound, at(time.Second), func(o *Observed) { o.Machine.Status.Phase = "Pending" }}, time.Second},
+		{"about to start", []func(*Observed){at(time.Second)}, 9 * time.Second},
+		{"starting", []func(*Observed){at(6 * time.Second), rendered(t, "Starting"), renderedAt(4 * time.Second)}, 8 * time.Second},
+		{"starting for long", []func(*Observed){at(14 * time.Second), rendered(t, "Starting"), renderedAt(4 * time.Second)}, 0},
+		{"starting again", []func(*Observed){at(time.Second), rendered(t, "Starting"), shown("Stopped")}, 0},
+		{"guest refused", []func(*Observed){at(time.Second), rendered(t, "Starting"), engineCondition("Failure", "True", "no such model")}, 0},
+		{"no node", []func(*Observed){at(time.Second), rendered(t, "ErrorUnschedulable")}, 0},
+		{"waits for a disk", []func(*Observed){at(time.Second), func(o *Observed) { o.Devices[0].Disk.Status.Phase = "WaitForFirstConsumer" }}, 0},
+		{"not to be started", []func(*Observed){at(0), policy("Manual")}, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -85,6 +93,42 @@ func TestHoldingTheFirstStatusBack(t *testing.T) {
 				t.Errorf("requeue after %s, status held: %v; want %s", decided.RequeueAfter, decided.Status == nil, test.want)
 			}
 		})
+	}
+}
+
+func shown(phase v1alpha2.MachinePhase) func(*Observed) {
+	return func(o *Observed) { o.Machine.Status.Phase, o.Machine.Status.ObservedGeneration = phase, 1 }
+}
+
+func renderedAt(after time.Duration) func(*Observed) {
+	return func(o *Observed) { o.Engine.CreationTimestamp = metav1.NewTime(created.Add(after)) }
+}
+
+// The one status of a machine that started quickly tells of the whole start.
+func TestFirstStatusOfARunningMachine(t *testing.T) {
+	o := observation(running(t), renderedAt(3*time.Second))
+	o.Machine.Status.Phase = "Pending"
+	decided := decide(o)
+	at := func(after time.Duration) *metav1.Time { return ptr.To(metav1.NewTime(created.Add(after))) }
+	want := &v1alpha2.VirtualMachineStats{
+		PhasesTransitions: []v1alpha2.PhaseTransition{
+			{Phase: "Pending", Timestamp: at(0)}, {Phase: "Starting", Timestamp: at(3 * time.Second)}, {Phase: "Running", Timestamp: at(10 * time.Second)},
+		},
+		LastStartTime: at(10 * time.Second),
+		LaunchTimeDuration: v1alpha2.LaunchTimeDuration{
+			WaitingForDependencies: &metav1.Duration{Duration: 3 * time.Second},
+			VirtualMachineStarting: &metav1.Duration{Duration: 7 * time.Second},
+		},
+	}
+	if diff := cmp.Diff(want, decided.Status.Status.Stats); diff != "" {
+		t.Error(diff)
+	}
+	var reasons []string
+	for _, event := range decided.Events {
+		reasons = append(reasons, event.Reason)
+	}
+	if diff := cmp.Diff([]string{"Starting", "Running"}, reasons); diff != "" {
+		t.Errorf("events: %s", diff)
 	}
 }
 

@@ -60,8 +60,10 @@
 //
 // # Writes
 //
-// From its creation until its guest runs a machine costs at most eight writes: its
-// finalizer, its address claim, the lease, the status of these two, the rendered
-// object, and two of its own status (Starting and Running). See timeToHold and
-// showsGuest for how.
+// From its creation until its guest runs a machine costs five writes: its address
+// claim, the lease, the claim's status, the rendered object, and its own status, which
+// then says Running. It is born with its finalizer (package webhook) and, by the
+// default of the schema, with the phase Pending, as the lease is born Bound. A start
+// that takes longer, or that something is in the way of, is told: that is one write
+// more. See timeToHold and showsGuest.
 package virtualmachine

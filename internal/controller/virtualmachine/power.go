@@ -94,8 +94,10 @@ func starting(o Observed) power {
 	if failure := engineFailure(o); failure != "" {
 		return off(v1alpha2.MachinePending, v1alpha2.ReasonInternalVirtualMachineError, "The guest cannot be started: %s", failure)
 	}
-	return off(v1alpha2.MachineStarting, v1alpha2.ReasonNotRunning, "The guest is being started.")
+	return off(v1alpha2.MachineStarting, v1alpha2.ReasonNotRunning, startingMessage)
 }
+
+const startingMessage = "The guest is being started."
 
 func stopped(o Observed, passes bool) power {
 	switch {

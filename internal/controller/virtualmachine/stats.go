@@ -29,11 +29,8 @@ func setStats(want *v1alpha2.VirtualMachineStatus, before v1alpha2.MachinePhase,
 func recordPhase(want *v1alpha2.VirtualMachineStatus, before v1alpha2.MachinePhase, o Observed) {
 	stats := want.Stats
 	now := metav1.NewTime(o.Now.Truncate(time.Second))
-	if before == "" && want.Phase != v1alpha2.MachinePending {
-		// Nobody was shown the moment in which the machine waited for its address;
-		// it was pending all the same.
-		created := o.Machine.CreationTimestamp
-		stats.PhasesTransitions = append(stats.PhasesTransitions, v1alpha2.PhaseTransition{Phase: v1alpha2.MachinePending, Timestamp: &created})
+	if before == "" {
+		addUnshown(stats, want.Phase, o)
 	}
 	stats.PhasesTransitions = append(stats.PhasesTransitions, v1alpha2.PhaseTransition{Phase: want.Phase, Timestamp: &now})
 	if surplus := len(stats.PhasesTransitions) - shownTransitions; surplus > 0 {
@@ -46,6 +43,23 @@ func recordPhase(want *v1alpha2.VirtualMachineStatus, before v1alpha2.MachinePha
 		stats.LastStartTime = guestStart(o, now)
 		stats.LaunchTimeDuration.VirtualMachineStarting = sinceTransition(stats, v1alpha2.MachineStarting, now)
 	}
+}
+
+// addUnshown records the phases that a new machine went through while there was
+// nothing to tell that was worth a write: pending until it was rendered, and, when its
+// guest runs already, starting from then on.
+func addUnshown(stats *v1alpha2.VirtualMachineStats, phase v1alpha2.MachinePhase, o Observed) {
+	if phase == v1alpha2.MachinePending {
+		return
+	}
+	created := o.Machine.CreationTimestamp
+	stats.PhasesTransitions = append(stats.PhasesTransitions, v1alpha2.PhaseTransition{Phase: v1alpha2.MachinePending, Timestamp: &created})
+	if phase != v1alpha2.MachineRunning || o.Engine == nil {
+		return
+	}
+	rendered := o.Engine.CreationTimestamp
+	stats.PhasesTransitions = append(stats.PhasesTransitions, v1alpha2.PhaseTransition{Phase: v1alpha2.MachineStarting, Timestamp: &rendered})
+	stats.LaunchTimeDuration.WaitingForDependencies = &metav1.Duration{Duration: rendered.Sub(created.Time)}
 }
 
 // isStart tells whether coming from this phase to Running is a start of the guest.

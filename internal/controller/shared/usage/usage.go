@@ -220,7 +220,8 @@ func isFilled(claim *corev1.PersistentVolumeClaim) bool {
 }
 
 // Holders lists the machines that have the disk, or may have it any moment: those
-// that name it and are not off.
+// that name it and are not off. A new machine counts: until its guest runs, its status
+// may not tell that it starts.
 func (f *Finder) Holders(ctx context.Context, namespace, disk string) ([]string, error) {
 	machines := &v1alpha2.VirtualMachineList{}
 	err := f.reader.List(ctx, machines, client.UnsafeDisableDeepCopy,
@@ -230,10 +231,10 @@ func (f *Finder) Holders(ctx context.Context, namespace, disk string) ([]string,
 	}
 	var out []string
 	for i := range machines.Items {
-		switch machines.Items[i].Status.Phase {
-		case "", v1alpha2.MachinePending, v1alpha2.MachineStopped:
-		default:
-			out = append(out, machines.Items[i].Name)
+		machine := &machines.Items[i]
+		off := machine.Status.Phase == v1alpha2.MachinePending || machine.Status.Phase == v1alpha2.MachineStopped
+		if shared.IsNewMachine(machine) || !off {
+			out = append(out, machine.Name)
 		}
 	}
 	slices.Sort(out)

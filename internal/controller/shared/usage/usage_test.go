@@ -25,6 +25,9 @@ import (
 func machine(name string, phase v1alpha2.MachinePhase, refs ...string) *v1alpha2.VirtualMachine {
 	out := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
 	out.Status.Phase = phase
+	if phase != "" {
+		out.Status.ObservedGeneration = 1
+	}
 	for _, ref := range refs {
 		kind, name, _ := strings.Cut(ref, "/")
 		out.Spec.BlockDeviceRefs = append(out.Spec.BlockDeviceRefs, v1alpha2.BlockDeviceRef{Kind: v1alpha2.BlockDeviceKind(kind), Name: name})
@@ -135,7 +138,7 @@ func TestHolders(t *testing.T) {
 		machine("stopped", "Stopped", "VirtualDisk/root"), machine("pending", "Pending", "VirtualDisk/root"), machine("new", "", "VirtualDisk/root"),
 		machine("other", "Running", "VirtualDisk/data"))
 	got, err := f.Holders(t.Context(), "team", "root")
-	if err != nil || !slices.Equal(got, []string{"running", "starting"}) {
+	if err != nil || !slices.Equal(got, []string{"new", "running", "starting"}) {
 		t.Errorf("holders: %v, %v", got, err)
 	}
 }
