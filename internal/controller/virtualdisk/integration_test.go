@@ -292,7 +292,7 @@ func (w *world) holdsItsDisk(disk *v1alpha2.VirtualDisk, machine *v1alpha2.Virtu
 
 func (w *world) showMachine(machine *v1alpha2.VirtualMachine, phase v1alpha2.MachinePhase, attached bool) {
 	w.t.Helper()
-	machine.Status.Phase = phase
+	machine.Status.ObservedGeneration, machine.Status.Phase = machine.Generation, phase
 	machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "data", Size: "1Gi", Attached: attached}}
 	if err := w.Client.Status().Update(w.t.Context(), machine); err != nil {
 		w.t.Fatal(err)
