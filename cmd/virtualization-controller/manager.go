@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -32,7 +33,7 @@ const leaseName = "virtualization-controller"
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, networkingv1.AddToScheme, storagev1.AddToScheme, v1alpha2.AddToScheme, kubevirtv1.AddToScheme, cdiv1beta1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme, storagev1.AddToScheme, v1alpha2.AddToScheme, kubevirtv1.AddToScheme, cdiv1beta1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err

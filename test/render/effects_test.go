@@ -174,7 +174,7 @@ func TestEngine(t *testing.T) {
 	}
 	for path, want := range map[string]any{
 		"spec.configuration.evictionStrategy":                          "LiveMigrate",
-		"spec.configuration.vmRolloutStrategy":                         "Stage",
+		"spec.configuration.vmRolloutStrategy":                         "LiveUpdate",
 		"spec.configuration.roleAggregationStrategy":                   "Manual",
 		"spec.imagePullPolicy":                                         "IfNotPresent",
 		"spec.configuration.network.permitBridgeInterfaceOnPodNetwork": true,

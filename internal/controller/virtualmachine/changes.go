@@ -19,58 +19,118 @@ import (
 type changeClass string
 
 const (
-	// changeLive takes effect at once.
+	// changeLive takes effect while the guest runs.
 	changeLive changeClass = "Live"
 	// changeRestart takes effect at the next start of the guest.
 	changeRestart changeClass = "Restart"
+	// changeForbidden is refused at admission once the machine is there. No field has
+	// to be: whatever a machine is, its next start can make it another.
+	changeForbidden changeClass = "Forbidden"
 )
 
-// fieldClasses is the one table of what a change of each field of the spec needs.
-// Fields are compared as wholes; their order is the order in which pending
-// changes are shown.
-var fieldClasses = []struct {
+const (
+	pathCores   = "cpu.cores"
+	pathDevices = "blockDeviceRefs"
+	pathMemory  = "memory.size"
+)
+
+// fieldClass is a row of the table.
+type fieldClass struct {
 	path  string
 	class changeClass
-}{
-	{"affinity", changeRestart},
-	{"blockDeviceRefs", changeRestart},
-	{"bootloader", changeRestart},
-	{"cpu.coreFraction", changeRestart},
-	{"cpu.cores", changeRestart},
-	{"disruptions", changeLive},
-	{"enableParavirtualization", changeRestart},
-	{"liveMigrationPolicy", changeLive},
-	{"memory.size", changeRestart},
-	{"nodeSelector", changeRestart},
-	{"osType", changeRestart},
-	{"priorityClassName", changeRestart},
-	{"provisioning", changeRestart},
-	{"runPolicy", changeLive},
-	{"terminationGracePeriodSeconds", changeRestart},
-	{"tolerations", changeRestart},
-	{"topologySpreadConstraints", changeRestart},
-	{"virtualMachineClassName", changeRestart},
-	{"virtualMachineIPAddressName", changeRestart},
+	// waits tells why this time a Live change has to wait for a restart all the same;
+	// empty when it does not. A field without it never waits.
+	waits func(o Observed) string
 }
 
-// pendingChanges compares the spec that the guest was started with to the one
-// that the machine has now. Values that are secret come masked.
-func pendingChanges(started, now *v1alpha2.VirtualMachineSpec) []v1alpha2.RestartAwaitingChange {
-	before, after := fieldValues(started), fieldValues(kubevirt.MaskedSpec(now))
-	var changes []v1alpha2.RestartAwaitingChange
+// fieldClasses is the one table of what a change of each field of the spec needs;
+// the one in the user guide is checked against it. Fields are compared as wholes;
+// their order is the order in which pending changes are shown.
+var fieldClasses = []fieldClass{
+	{"affinity", changeLive, whyAffinityWaits},
+	{pathDevices, changeLive, whyDevicesWait},
+	{"bootloader", changeRestart, nil},
+	{"cpu.coreFraction", changeRestart, nil},
+	{pathCores, changeLive, whyCoresWait},
+	{"disruptions", changeLive, nil},
+	{"enableParavirtualization", changeRestart, nil},
+	{"liveMigrationPolicy", changeLive, nil},
+	{pathMemory, changeLive, whyMemoryWaits},
+	{"nodeSelector", changeLive, whyNodeSelectorWaits},
+	{"osType", changeRestart, nil},
+	{"priorityClassName", changeRestart, nil},
+	{"provisioning", changeRestart, nil},
+	{"runPolicy", changeLive, nil},
+	{"terminationGracePeriodSeconds", changeRestart, nil},
+	{"tolerations", changeLive, nil},
+	{"topologySpreadConstraints", changeRestart, nil},
+	{"virtualMachineClassName", changeRestart, nil},
+	{"virtualMachineIPAddressName", changeRestart, nil},
+}
+
+// pendingChange is a change that waits for a restart, and why if that is not always
+// so.
+type pendingChange struct {
+	v1alpha2.RestartAwaitingChange
+	why string
+}
+
+// pendingChanges compares what the guest is to what the spec says now. Started is
+// what the guest was started with; where it has changed since, the guest itself is
+// asked. Values that are secret come masked.
+func pendingChanges(started *v1alpha2.VirtualMachineSpec, o Observed) []pendingChange {
+	before, after := fieldValues(currentSpec(started, o)), fieldValues(kubevirt.MaskedSpec(&o.Machine.Spec))
+	var changes []pendingChange
 	for _, field := range fieldClasses {
 		current, desired := lookup(before, field.path), lookup(after, field.path)
-		if field.class == changeLive || bytes.Equal(current, desired) {
+		if bytes.Equal(current, desired) || (field.class == changeLive && field.waits == nil) {
 			continue
 		}
-		changes = append(changes, v1alpha2.RestartAwaitingChange{
+		var why string
+		if field.waits != nil {
+			if why = field.waits(o); why == "" {
+				continue
+			}
+		}
+		changes = append(changes, pendingChange{why: why, RestartAwaitingChange: v1alpha2.RestartAwaitingChange{
 			Operation:    operationOf(current, desired),
 			Path:         field.path,
 			CurrentValue: current,
 			DesiredValue: desired,
-		})
+		}})
 	}
 	return changes
+}
+
+// currentSpec is the started spec with what the guest was given since.
+func currentSpec(started *v1alpha2.VirtualMachineSpec, o Observed) *v1alpha2.VirtualMachineSpec {
+	out := started.DeepCopy()
+	if cores := guestCores(o.Guest); cores > 0 {
+		out.CPU.Cores = cores
+	}
+	if memory := guestMemory(o.Guest); memory != nil {
+		out.Memory.Size = memory.DeepCopy()
+	}
+	return out
+}
+
+// whyDevicesWait tells why a changed list of block devices has to wait for a
+// restart; empty when the engine plugs the difference into the running guest.
+func whyDevicesWait(Observed) string {
+	return "block devices of a running guest are not exchanged"
+}
+
+// summary is what the condition says about the pending changes.
+func summary(changes []pendingChange) string {
+	var parts []string
+	for _, change := range changes {
+		part := change.Path
+		if change.why != "" {
+			part += " (" + change.why + ")"
+		}
+		parts = append(parts, part)
+	}
+	return "These changes wait for a restart of the machine: " + strings.Join(parts, ", ") + "."
 }
 
 // fieldValues is the spec as generic JSON, whose maps are written with sorted

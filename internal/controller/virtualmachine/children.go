@@ -5,6 +5,7 @@ package virtualmachine
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	virtv1 "kubevirt.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -27,8 +28,25 @@ func newClaim(o Observed) *v1alpha2.VirtualMachineIPAddress {
 	}
 }
 
-// newEngine renders the machine from what its dependencies came to.
+// newEngine is what the engine is shown of the machine, see rollout.
 func newEngine(o Observed, deps dependencies) (shared.Child, error) {
+	full, err := render(o, deps)
+	if err != nil {
+		return shared.Child{}, err
+	}
+	shown, err := rollout(o, full)
+	if err != nil {
+		return shared.Child{}, err
+	}
+	child := shared.Child{Want: shown}
+	if o.Engine != nil {
+		child.Have = o.Engine
+	}
+	return child, nil
+}
+
+// render makes the whole machine from what its dependencies came to.
+func render(o Observed, deps dependencies) (*virtv1.VirtualMachine, error) {
 	rendered, err := kubevirt.Render(kubevirt.Input{
 		Machine: o.Machine,
 		Class:   o.Class,
@@ -39,11 +57,7 @@ func newEngine(o Observed, deps dependencies) (shared.Child, error) {
 		RunStrategy: o.runStrategy(),
 	})
 	if err != nil {
-		return shared.Child{}, err
+		return nil, err
 	}
-	child := shared.Child{Want: rendered}
-	if o.Engine != nil {
-		child.Have = o.Engine
-	}
-	return child, nil
+	return rendered, kubevirt.MarkStart(rendered)
 }

@@ -11,11 +11,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	virtv1 "kubevirt.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
-	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
 
 // patience is how long a machine's status may be held back for something that is
@@ -35,6 +35,9 @@ type decision struct {
 	// power is the run strategy to set on an engine object that cannot be rendered
 	// anew; empty when nothing is to be set.
 	power virtv1.VirtualMachineRunStrategy
+	// restart names the guest that is to be restarted for its pending changes; empty
+	// when none is.
+	restart types.UID
 }
 
 func decide(o Observed) decision {
@@ -57,6 +60,7 @@ func decide(o Observed) decision {
 		case o.Engine == nil || o.Engine.DeletionTimestamp == nil:
 			// One that somebody deleted is made again when it is gone.
 			decided.Apply = append(decided.Apply, child)
+			decided.restart = guestToRestart(o, deps)
 		}
 	} else {
 		decided.power = strategyToSet(o)
@@ -69,6 +73,10 @@ func decide(o Observed) decision {
 	decided.Status = wantedStatus(o, deps, state)
 	decided.RequeueAfter = state.recheck
 	decided.Events = events(o.Machine, decided.Status)
+	if decided.restart != "" {
+		decided.Events = append(decided.Events, shared.Event{Type: corev1.EventTypeNormal, Reason: eventRestart,
+			Message: "The guest is restarted, because restartApprovalMode is Automatic. " + summary(changesOf(o))})
+	}
 	return decided
 }
 
@@ -208,45 +216,6 @@ func setAddress(status *v1alpha2.VirtualMachineStatus, o Observed, deps dependen
 	if deps.address != "" {
 		status.VirtualMachineIPAddressName = o.claimName()
 	}
-}
-
-// setConfiguration tells about changes of the spec that the guest does not have.
-func setConfiguration(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, o Observed) {
-	if o.Refusal != "" {
-		conditions.False(v1alpha2.ConditionConfigurationApplied, v1alpha2.ReasonConfigurationNotApplied, o.Refusal)
-	} else {
-		conditions.Remove(v1alpha2.ConditionConfigurationApplied)
-	}
-	var waiting *verdict
-	status.RestartAwaitingChanges, waiting = awaitingRestart(o, showsGuest(status.Phase, o))
-	if waiting == nil {
-		conditions.Remove(v1alpha2.ConditionAwaitingRestartToApplyConfiguration)
-	} else {
-		conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, waiting.reason, waiting.message)
-	}
-}
-
-// awaitingRestart lists the changes that a running guest does not have, and says
-// so; the verdict is nil when there is nothing to say.
-func awaitingRestart(o Observed, shown bool) ([]v1alpha2.RestartAwaitingChange, *verdict) {
-	if !shown {
-		return nil, nil
-	}
-	started := kubevirt.DecodeSpec(o.Guest.Annotations)
-	if started == nil {
-		return nil, &verdict{reason: v1alpha2.ReasonUnexpectedState,
-			message: "It cannot be told what the guest was started with: restart the machine to apply its configuration."}
-	}
-	changes := pendingChanges(started, &o.Machine.Spec)
-	if len(changes) == 0 {
-		return nil, nil
-	}
-	var paths []string
-	for _, change := range changes {
-		paths = append(paths, change.Path)
-	}
-	return changes, &verdict{reason: v1alpha2.ReasonChangesPendingRestart,
-		message: "These changes wait for a restart of the machine: " + strings.Join(paths, ", ") + "."}
 }
 
 // setReady sums up: the machine is in the state that its policy asks for, and

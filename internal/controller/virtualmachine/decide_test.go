@@ -387,7 +387,8 @@ func TestPendingChanges(t *testing.T) {
 		t.Error(diff)
 	}
 	condition := expectCondition(t, decided.Status, "AwaitingRestartToApplyConfiguration", "True", "ChangesPendingRestart")
-	if condition.Message != "These changes wait for a restart of the machine: cpu.coreFraction, cpu.cores, priorityClassName, provisioning." {
+	if condition.Message != "These changes wait for a restart of the machine: cpu.coreFraction, "+
+		"cpu.cores (the guest was started without room for more cores), priorityClassName, provisioning." {
 		t.Errorf("message %q", condition.Message)
 	}
 	expectCondition(t, decided.Status, "Ready", "True", "Ready")

@@ -31,6 +31,11 @@ type Observed struct {
 	Guest  *virtv1.VirtualMachineInstance
 	// Pods carry the guest, sorted by name.
 	Pods []corev1.Pod
+	// Node is where the guest runs; only there when it is of interest.
+	Node *corev1.Node
+	// Started is what KubeVirt has started the guest from; only there when something
+	// of it is to change without a restart.
+	Started *virtv1.VirtualMachineInstanceTemplateSpec
 	// Binding is what the nodes' reports come to.
 	Binding BindingVerdict
 	// Refusal is what the API server or a webhook said to the machine's children a

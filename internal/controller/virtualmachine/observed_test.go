@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -129,28 +130,29 @@ func TestEngineThatCannotBeRendered(t *testing.T) {
 
 // Values that are written differently and mean the same are no change.
 func TestEqualValuesArePendingNothing(t *testing.T) {
-	started := observation().Machine.Spec
-	now := started.DeepCopy()
+	o := observation(running(t))
+	started, now := o.Machine.Spec.DeepCopy(), &o.Machine.Spec
 	now.Memory.Size = resource.MustParse("1024Mi")
 	now.Tolerations, now.NodeSelector = nil, map[string]string{}
-	if got := pendingChanges(&started, now); len(got) > 0 {
+	if got := pendingChanges(started, o); len(got) > 0 {
 		t.Errorf("pending %+v", got)
 	}
 }
 
 func TestPendingChangeOfMaskedUserData(t *testing.T) {
-	spec := observation().Machine.Spec
+	o := observation(running(t))
+	spec := &o.Machine.Spec
 	spec.Provisioning = &v1alpha2.Provisioning{Type: "UserData", UserData: "#cloud-config\npassword: one\n"}
-	encoded, err := kubevirt.EncodeSpec(&spec)
+	encoded, err := kubevirt.EncodeSpec(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	started := kubevirt.DecodeSpec(map[string]string{v1alpha2.AnnotationLastAppliedSpec: encoded})
-	if got := pendingChanges(started, &spec); len(got) > 0 {
+	if got := pendingChanges(started, o); len(got) > 0 {
 		t.Errorf("the same user data: %+v", got)
 	}
 	spec.Provisioning.UserData = "#cloud-config\npassword: two\n"
-	got := pendingChanges(started, &spec)
+	got := pendingChanges(started, o)
 	if len(got) != 1 || got[0].Path != "provisioning" || got[0].Operation != "replace" {
 		t.Fatalf("pending %+v", got)
 	}
@@ -162,14 +164,15 @@ func TestPendingChangeOfMaskedUserData(t *testing.T) {
 }
 
 func TestPendingChangesComeInOrder(t *testing.T) {
-	started := observation().Machine.Spec
-	now := started.DeepCopy()
+	o := observation(running(t))
+	started, now := o.Machine.Spec.DeepCopy(), &o.Machine.Spec
 	now.VirtualMachineIPAddressName, now.PriorityClassName = "fixed", "high"
 	now.RunPolicy, now.Disruptions = "AlwaysOff", &v1alpha2.Disruptions{}
 	now.CPU = v1alpha2.CPUSpec{Cores: 4}
 	now.NodeSelector = map[string]string{"b": "2", "a": "1"}
+	o.Node = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{"a": "1"}}}
 	var got []string
-	for _, change := range pendingChanges(&started, now) {
+	for _, change := range pendingChanges(started, o) {
 		got = append(got, string(change.Operation)+" "+change.Path+" "+string(change.CurrentValue)+" "+string(change.DesiredValue))
 	}
 	want := []string{

@@ -72,11 +72,16 @@ func (r *reconciler) newLoop(refusal string) *loop {
 // plan turns a decision into a plan: setting the run strategy becomes an action.
 func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachine] {
 	decided := decide(observed)
+	engine := observed.Engine
 	if strategy := decided.power; strategy != "" {
-		engine := observed.Engine
-		decided.Actions = []shared.Action{{Name: "setting the run strategy", Run: func(ctx context.Context) error {
+		decided.Actions = append(decided.Actions, shared.Action{Name: "setting the run strategy", Run: func(ctx context.Context) error {
 			return r.patchRunStrategy(ctx, engine, strategy)
-		}}}
+		}})
+	}
+	if guest := decided.restart; guest != "" {
+		decided.Actions = append(decided.Actions, shared.Action{Name: "restarting the guest", Run: func(ctx context.Context) error {
+			return r.requestRestart(ctx, engine, guest)
+		}})
 	}
 	return decided.Plan
 }
@@ -126,8 +131,10 @@ func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error
 	if o.Secret, err = r.secret(ctx, o.Machine); err != nil {
 		return err
 	}
-	o.Binding, err = r.bindingVerdict(ctx)
-	return err
+	if o.Binding, err = r.bindingVerdict(ctx); err != nil {
+		return err
+	}
+	return r.observeRunning(ctx, o)
 }
 
 // get reads one object; there being none is no error.

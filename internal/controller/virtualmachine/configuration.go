@@ -1,0 +1,142 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	virtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/kubevirt"
+)
+
+// eventRestart is the reason of the event that tells of a restart of our own.
+const eventRestart = "RestartedToApplyChanges"
+
+// observeRunning reads what is only of interest about a running guest whose machine
+// has changed. Revisions are KubeVirt's and many; they are not worth a cache.
+func (r *reconciler) observeRunning(ctx context.Context, o *Observed) error {
+	if !o.guestActive() {
+		return nil
+	}
+	var err error
+	if name := o.Guest.Status.NodeName; name != "" && placementMatters(*o) {
+		if o.Node, err = get(ctx, r.Client, client.ObjectKey{Name: name}, &corev1.Node{}); err != nil {
+			return err
+		}
+	}
+	name := o.Guest.Status.VirtualMachineRevisionName
+	if name == "" || changeAtHand(*o).IsEmpty() {
+		return nil
+	}
+	revision, err := get(ctx, r.direct, client.ObjectKey{Namespace: o.Guest.Namespace, Name: name}, &appsv1.ControllerRevision{})
+	if err != nil || revision == nil {
+		return err
+	}
+	o.Started, err = kubevirt.StartedTemplate(revision)
+	return err
+}
+
+// placementMatters tells that the guest may be on a node where it would not be put
+// now.
+func placementMatters(o Observed) bool {
+	started := kubevirt.DecodeSpec(o.Guest.Annotations)
+	if started == nil || o.Class == nil {
+		return false
+	}
+	selector := o.Class.Spec.NodeSelector
+	return len(selector.MatchLabels) > 0 || len(selector.MatchExpressions) > 0 ||
+		!equality.Semantic.DeepEqual(started.NodeSelector, o.Machine.Spec.NodeSelector) ||
+		!equality.Semantic.DeepEqual(started.Affinity, o.Machine.Spec.Affinity)
+}
+
+// guestToRestart names the guest that is to be restarted at once.
+func guestToRestart(o Observed, deps dependencies) types.UID {
+	if !o.guestActive() || !restartsItself(o) {
+		return ""
+	}
+	full, err := render(o, deps)
+	if err != nil || !restartDue(o, full) {
+		return ""
+	}
+	return o.Guest.UID
+}
+
+// requestRestart asks KubeVirt for what its own restart asks for. The request names
+// the guest and is bound to what was seen of the machine, so that an old cache
+// cannot restart a guest twice.
+func (r *reconciler) requestRestart(ctx context.Context, engine *virtv1.VirtualMachine, guest types.UID) error {
+	want := engine.DeepCopy()
+	want.Status.StateChangeRequests = []virtv1.VirtualMachineStateChangeRequest{
+		{Action: virtv1.StopRequest, UID: &guest}, {Action: virtv1.StartRequest},
+	}
+	patch := client.MergeFromWithOptions(engine, client.MergeFromWithOptimisticLock{})
+	return client.IgnoreNotFound(r.Client.Status().Patch(ctx, want, patch, client.FieldOwner(shared.FieldManager)))
+}
+
+// setConfiguration tells about changes of the spec that the guest does not have.
+func setConfiguration(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, o Observed) {
+	shown := showsGuest(status.Phase, o)
+	growing := ""
+	if shown {
+		growing = growth(o)
+	}
+	switch {
+	case o.Refusal != "":
+		conditions.False(v1alpha2.ConditionConfigurationApplied, v1alpha2.ReasonConfigurationNotApplied, o.Refusal)
+	case growing != "":
+		conditions.False(v1alpha2.ConditionConfigurationApplied, v1alpha2.ReasonConfigurationNotApplied, growing)
+	default:
+		conditions.Remove(v1alpha2.ConditionConfigurationApplied)
+	}
+	var waiting *verdict
+	status.RestartAwaitingChanges, waiting = awaitingRestart(o, shown)
+	if waiting == nil {
+		conditions.Remove(v1alpha2.ConditionAwaitingRestartToApplyConfiguration)
+	} else {
+		conditions.True(v1alpha2.ConditionAwaitingRestartToApplyConfiguration, waiting.reason, waiting.message)
+	}
+}
+
+// growth says that the running guest is being given what it does not have yet.
+func growth(o Observed) string {
+	paths := isGrowing(o.Guest)
+	if len(paths) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("The guest is moved to another node in order to be given what is new in %s.", strings.Join(paths, " and "))
+}
+
+// awaitingRestart lists the changes that a running guest does not have, and says
+// so; the verdict is nil when there is nothing to say.
+func awaitingRestart(o Observed, shown bool) ([]v1alpha2.RestartAwaitingChange, *verdict) {
+	if !shown {
+		return nil, nil
+	}
+	if kubevirt.DecodeSpec(o.Guest.Annotations) == nil {
+		return nil, &verdict{reason: v1alpha2.ReasonUnexpectedState,
+			message: "It cannot be told what the guest was started with: restart the machine to apply its configuration."}
+	}
+	pending := changesOf(o)
+	if len(pending) == 0 {
+		if why := whyClassWaits(o); why != "" {
+			return nil, &verdict{reason: v1alpha2.ReasonChangesPendingRestart, message: why}
+		}
+		return nil, nil
+	}
+	var changes []v1alpha2.RestartAwaitingChange
+	for _, change := range pending {
+		changes = append(changes, change.RestartAwaitingChange)
+	}
+	return changes, &verdict{reason: v1alpha2.ReasonChangesPendingRestart, message: summary(pending)}
+}
