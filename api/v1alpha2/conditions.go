@@ -87,6 +87,8 @@ const (
 	ConditionCompleted ConditionType = "Completed"
 	// ConditionSignalSent tells whether the order was handed to the machine.
 	ConditionSignalSent ConditionType = "SignalSent"
+	// ConditionStalled is only there, and True, when the operation has ended without its effect; nothing more happens.
+	ConditionStalled ConditionType = "Stalled"
 )
 
 // Conditions of VirtualMachineIPAddress and VirtualMachineIPAddressLease.

@@ -3,7 +3,10 @@
 
 package v1alpha2
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // OperationType says what is to be done with a machine.
 // +kubebuilder:validation:Enum=Restart;Start;Stop;Migrate;Evict;Clone
@@ -216,6 +219,11 @@ type VirtualMachineOperationStatus struct {
 	// progress is how far the operation is, from 0% to 100%.
 	// +optional
 	Progress string `json:"progress,omitempty"`
+
+	// guestUID is the guest that a Stop or a Restart ends, by the engine's name for it. No other guest is touched,
+	// whatever happens in the course of the operation.
+	// +optional
+	GuestUID types.UID `json:"guestUID,omitempty"`
 
 	// resources lists the objects that the operation makes, and how far it is with each.
 	// +optional

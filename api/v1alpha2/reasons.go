@@ -323,6 +323,8 @@ const (
 	ReasonNotApplicableForPhase ConditionReason = "NotApplicableForVirtualMachinePhase"
 	// ReasonOperationTypeNotSupported means that this release cannot carry out operations of this type.
 	ReasonOperationTypeNotSupported ConditionReason = "OperationTypeNotSupported"
+	// ReasonOtherOperationInProgress means that an older operation of the same machine comes first. The message names it.
+	ReasonOtherOperationInProgress ConditionReason = "OtherOperationInProgress"
 	// ReasonStartInProgress means that the machine is being powered on.
 	ReasonStartInProgress ConditionReason = "StartInProgress"
 	// ReasonStopInProgress means that the operation waits until the guest has shut down.

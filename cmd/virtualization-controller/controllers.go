@@ -22,6 +22,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/clustervirtualimage"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
+	"github.com/deckhouse/virtualization/internal/controller/operation"
 	"github.com/deckhouse/virtualization/internal/controller/populator"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/imageimport"
@@ -66,6 +67,7 @@ func addControllers(mgr ctrl.Manager, o options) error {
 			return virtualmachineclass.Setup(mgr, virtualmachineclass.Options{Clock: clock.RealClock{}})
 		},
 		func() error { return virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: o.namespace}) },
+		func() error { return operation.Setup(mgr, operation.Options{}) },
 		func() error { return ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}) },
 		func() error { return ipaddresslease.Setup(mgr, ipaddresslease.Options{}) },
 		func() error { return webhook.Setup(mgr, webhook.Options{Pool: pool}) },
@@ -150,6 +152,7 @@ func (o *options) importers(ca []byte) importerpod.Settings {
 var engineKinds = []schema.GroupVersionKind{
 	kubevirtv1.VirtualMachineGroupVersionKind,
 	kubevirtv1.VirtualMachineInstanceGroupVersionKind,
+	kubevirtv1.VirtualMachineInstanceMigrationGroupVersionKind,
 	cdiv1beta1.SchemeGroupVersion.WithKind("DataVolume"),
 	cdiv1beta1.SchemeGroupVersion.WithKind("StorageProfile"),
 	cdiv1beta1.SchemeGroupVersion.WithKind("CDIConfig"),

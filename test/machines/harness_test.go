@@ -34,6 +34,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
+	"github.com/deckhouse/virtualization/internal/controller/operation"
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
 	"github.com/deckhouse/virtualization/internal/ipam"
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
@@ -104,6 +105,7 @@ func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Sch
 		ipaddresslease.Setup(mgr, ipaddresslease.Options{}),
 		ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}),
 		virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: namespace}),
+		operation.Setup(mgr, operation.Options{}),
 	}
 	for _, err := range setups {
 		if err != nil {

@@ -9,5 +9,6 @@
 // makes a VirtualMachineInstance when the run strategy asks for one, takes it
 // through its phases with a pod, sums the state up in the VirtualMachine's
 // printable status, and takes everything down again in the order in which KubeVirt
-// does. It also collects garbage, which nobody else does beside a bare API server.
+// does. It moves guests between two nodes when a VirtualMachineInstanceMigration asks
+// for it. It also collects garbage, which nobody else does beside a bare API server.
 package engine

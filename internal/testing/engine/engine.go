@@ -6,6 +6,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,8 +25,9 @@ import (
 )
 
 const (
-	// Node is where all guests run.
-	Node = "node-1"
+	// Node is where all guests start, and OtherNode where they move to and fro.
+	Node      = "node-1"
+	OtherNode = "node-2"
 	// finalizer is what KubeVirt holds its objects with.
 	finalizer = "kubevirt.io/scripted"
 	// interval is the pace of the script: one step of each machine.
@@ -38,6 +40,10 @@ type Engine struct {
 	// namespaces bounds what the script touches, so that tests beside it are left
 	// alone.
 	namespace string
+
+	mu sync.Mutex
+	// held is the phase in which migrations stay until they are let go.
+	held virtv1.VirtualMachineInstanceMigrationPhase
 }
 
 // Start plays KubeVirt in one namespace until the test ends.
@@ -74,6 +80,9 @@ func (e *Engine) step(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.stepMigrations(ctx); err != nil {
+		return err
+	}
 	return e.collectGarbage(ctx)
 }
 
@@ -106,7 +115,10 @@ func (e *Engine) power(ctx context.Context, machine *virtv1.VirtualMachine, gues
 		return nil
 	case guest.DeletionTimestamp != nil:
 		return e.takeDown(ctx, guest)
-	case guest.IsFinal(), machine.DeletionTimestamp != nil, strategy == virtv1.RunStrategyHalted:
+	case guest.IsFinal() && machine.DeletionTimestamp == nil && strategy == virtv1.RunStrategyManual && !wantsStop(machine, guest):
+		// A guest that has ended stays until somebody starts the machine again.
+		return nil
+	case guest.IsFinal(), machine.DeletionTimestamp != nil, strategy == virtv1.RunStrategyHalted, wantsStop(machine, guest):
 		if guest.Status.Phase == virtv1.Failed && strategy == virtv1.RunStrategyRerunOnFailure {
 			machine.Status.StateChangeRequests = []virtv1.VirtualMachineStateChangeRequest{{Action: virtv1.StartRequest}}
 		}
@@ -117,7 +129,8 @@ func (e *Engine) power(ctx context.Context, machine *virtv1.VirtualMachine, gues
 }
 
 func wantsStart(machine *virtv1.VirtualMachine, strategy virtv1.VirtualMachineRunStrategy) bool {
-	requested := len(machine.Status.StateChangeRequests) > 0
+	requests := machine.Status.StateChangeRequests
+	requested := len(requests) > 0 && requests[0].Action == virtv1.StartRequest
 	switch strategy {
 	case virtv1.RunStrategyAlways:
 		return true
@@ -127,6 +140,23 @@ func wantsStart(machine *virtv1.VirtualMachine, strategy virtv1.VirtualMachineRu
 		return requested
 	}
 	return false
+}
+
+// wantsStop tells that somebody asked for the end of this very guest.
+func wantsStop(machine *virtv1.VirtualMachine, guest *virtv1.VirtualMachineInstance) bool {
+	requests := machine.Status.StateChangeRequests
+	return len(requests) > 0 && requests[0].Action == virtv1.StopRequest && ptr.Deref(requests[0].UID, "") == guest.UID
+}
+
+// isFulfilled tells that the first of the requests has had its effect.
+func isFulfilled(machine *virtv1.VirtualMachine, guest *virtv1.VirtualMachineInstance) bool {
+	if len(machine.Status.StateChangeRequests) == 0 {
+		return false
+	}
+	if machine.Status.StateChangeRequests[0].Action == virtv1.StopRequest {
+		return guest == nil || !wantsStop(machine, guest)
+	}
+	return guest != nil && !guest.IsFinal() && guest.DeletionTimestamp == nil
 }
 
 func newGuest(machine *virtv1.VirtualMachine) *virtv1.VirtualMachineInstance {
@@ -146,7 +176,7 @@ func (e *Engine) advance(ctx context.Context, guest *virtv1.VirtualMachineInstan
 	case virtv1.Pending:
 		guest.Status.Phase = virtv1.Scheduling
 	case virtv1.Scheduling:
-		pod, err := e.createPod(ctx, guest)
+		pod, err := e.createPod(ctx, guest, Node, nil)
 		if err != nil {
 			return err
 		}
@@ -172,14 +202,22 @@ func volumeStatus(guest *virtv1.VirtualMachineInstance) []virtv1.VolumeStatus {
 	return out
 }
 
-func (e *Engine) createPod(ctx context.Context, guest *virtv1.VirtualMachineInstance) (*corev1.Pod, error) {
+// createPod makes a pod for the guest: its first one, or one that it moves to.
+func (e *Engine) createPod(ctx context.Context, guest *virtv1.VirtualMachineInstance, node string, move *virtv1.VirtualMachineInstanceMigration) (*corev1.Pod, error) {
+	suffix := string(guest.UID)[:5]
+	if move != nil {
+		suffix = string(move.UID)[:5]
+	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: guest.Namespace, Name: "virt-launcher-" + guest.Name + "-" + string(guest.UID)[:5],
-			Labels:          map[string]string{"kubevirt.io": "virt-launcher"},
+			Namespace: guest.Namespace, Name: "virt-launcher-" + guest.Name + "-" + suffix,
+			Labels:          map[string]string{virtv1.AppLabel: "virt-launcher", virtv1.CreatedByLabel: string(guest.UID)},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(guest, virtv1.VirtualMachineInstanceGroupVersionKind)},
 		},
-		Spec: corev1.PodSpec{NodeName: Node, Containers: []corev1.Container{{Name: "compute", Image: "compute"}}},
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "compute", Image: "compute"}}},
+	}
+	if move != nil {
+		pod.Labels[virtv1.MigrationJobLabel] = string(move.UID)
 	}
 	if err := e.client.Create(ctx, pod); err != nil {
 		return nil, fmt.Errorf("creating the guest's pod: %w", err)
@@ -224,8 +262,8 @@ func (e *Engine) showStatus(ctx context.Context, machine *virtv1.VirtualMachine,
 	if machine.Status.RunStrategy != "" || guest != nil {
 		machine.Status.RunStrategy = ptr.Deref(machine.Spec.RunStrategy, "")
 	}
-	if guest != nil && !guest.IsFinal() && guest.DeletionTimestamp == nil {
-		machine.Status.StateChangeRequests = nil
+	if isFulfilled(machine, guest) {
+		machine.Status.StateChangeRequests = machine.Status.StateChangeRequests[1:]
 	}
 	if before.PrintableStatus == machine.Status.PrintableStatus && before.RunStrategy == machine.Status.RunStrategy &&
 		before.Created == machine.Status.Created && len(before.StateChangeRequests) == len(machine.Status.StateChangeRequests) {
@@ -242,6 +280,8 @@ func printable(machine *virtv1.VirtualMachine, guest *virtv1.VirtualMachineInsta
 		return virtv1.VirtualMachineStatusStopped
 	case guest.DeletionTimestamp != nil:
 		return virtv1.VirtualMachineStatusStopping
+	case guest.Status.Phase == virtv1.Running && isMoving(guest):
+		return virtv1.VirtualMachineStatusMigrating
 	case guest.Status.Phase == virtv1.Running:
 		return virtv1.VirtualMachineStatusRunning
 	}

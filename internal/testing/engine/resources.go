@@ -18,6 +18,7 @@ func Resources() []*apiextensionsv1.CustomResourceDefinition {
 	return []*apiextensionsv1.CustomResourceDefinition{
 		resource("virtualmachines", "virtualmachine", "VirtualMachine", machineSpec()),
 		resource("virtualmachineinstances", "virtualmachineinstance", "VirtualMachineInstance", anything()),
+		resource("virtualmachineinstancemigrations", "virtualmachineinstancemigration", "VirtualMachineInstanceMigration", anything()),
 	}
 }
 

@@ -1,0 +1,176 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package operations
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/utils/ptr"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+)
+
+// Refusal says why a machine cannot take an operation. The zero value says that it
+// can.
+type Refusal struct {
+	Reason  v1alpha2.ConditionReason
+	Message string
+}
+
+// IsZero tells that there is nothing against the operation.
+func (r Refusal) IsZero() bool { return r == Refusal{} }
+
+// rule is what an operation needs of its machine.
+type rule struct {
+	policies []v1alpha2.RunPolicy
+	phases   []v1alpha2.MachinePhase
+	// withForce are the phases in which force makes sense beside phases.
+	withForce []v1alpha2.MachinePhase
+}
+
+var (
+	switchedByUsers = []v1alpha2.RunPolicy{v1alpha2.RunPolicyManual, v1alpha2.RunPolicyAlwaysOnUnlessStoppedManually}
+	everOn          = append([]v1alpha2.RunPolicy{v1alpha2.RunPolicyAlwaysOn}, switchedByUsers...)
+	withGuest       = []v1alpha2.MachinePhase{
+		v1alpha2.MachineStarting, v1alpha2.MachineRunning, v1alpha2.MachineDegraded, v1alpha2.MachineMigrating, v1alpha2.MachinePause,
+	}
+	movable = rule{
+		policies: everOn,
+		phases:   []v1alpha2.MachinePhase{v1alpha2.MachineRunning, v1alpha2.MachineDegraded, v1alpha2.MachineMigrating},
+	}
+)
+
+var rules = map[v1alpha2.OperationType]rule{
+	v1alpha2.OperationStart: {
+		policies: switchedByUsers,
+		phases:   []v1alpha2.MachinePhase{v1alpha2.MachineStopped, v1alpha2.MachineStopping},
+	},
+	v1alpha2.OperationStop: {
+		policies:  switchedByUsers,
+		phases:    append([]v1alpha2.MachinePhase{v1alpha2.MachinePending}, withGuest...),
+		withForce: []v1alpha2.MachinePhase{v1alpha2.MachineStopping},
+	},
+	v1alpha2.OperationRestart: {
+		policies:  everOn,
+		phases:    withGuest,
+		withForce: []v1alpha2.MachinePhase{v1alpha2.MachineStopping},
+	},
+	v1alpha2.OperationMigrate: movable,
+	v1alpha2.OperationEvict:   movable,
+}
+
+// Judge says what speaks against an operation on a machine as it is now. Replaced is
+// the operation whose place it takes, or nil. A machine that has no phase yet is
+// given the benefit of the doubt: its controller has not looked at it.
+func Judge(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.VirtualMachine, replaced *v1alpha2.VirtualMachineOperation) Refusal {
+	if refused := JudgePolicy(operation, machine); !refused.IsZero() {
+		return refused
+	}
+	kind, needs := operation.Spec.Type, rules[operation.Spec.Type]
+	phases := needs.phases
+	if ptr.Deref(operation.Spec.Force, false) {
+		phases = append(slices.Clone(phases), needs.withForce...)
+	}
+	phase := machine.Status.Phase
+	if phase == "" || slices.Contains(phases, phase) || switchesPower(replaced) {
+		return Refusal{}
+	}
+	return Refusal{Reason: v1alpha2.ReasonNotApplicableForPhase, Message: fmt.Sprintf(
+		"%s needs a machine in phase %s; %s is %s", kind, join(phases), machine.Name, phase)}
+}
+
+// JudgePolicy says whether the operation and the machine's run policy contradict each
+// other, whatever the machine's phase is.
+func JudgePolicy(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.VirtualMachine) Refusal {
+	kind := operation.Spec.Type
+	needs, known := rules[kind]
+	if !known {
+		return Refusal{
+			Reason:  v1alpha2.ReasonOperationTypeNotSupported,
+			Message: fmt.Sprintf("operations of type %s cannot be carried out by this release", kind),
+		}
+	}
+	policy := machine.Spec.RunPolicy
+	if policy == "" {
+		policy = v1alpha2.RunPolicyAlwaysOnUnlessStoppedManually
+	}
+	if !slices.Contains(needs.policies, policy) {
+		return Refusal{Reason: v1alpha2.ReasonNotApplicableForRunPolicy, Message: policyMessage(kind, machine.Name, policy)}
+	}
+	return Refusal{}
+}
+
+func policyMessage(kind v1alpha2.OperationType, name string, policy v1alpha2.RunPolicy) string {
+	remedy := "set spec.runPolicy of the machine to Manual or AlwaysOnUnlessStoppedManually"
+	switch {
+	case policy == v1alpha2.RunPolicyAlwaysOff:
+		remedy = "set spec.runPolicy of the machine to another value"
+	case kind == v1alpha2.OperationStop:
+		remedy += ", or to AlwaysOff to switch it off"
+	}
+	return fmt.Sprintf("%s is not possible while runPolicy of %s is %s: %s", kind, name, policy, remedy)
+}
+
+func join(phases []v1alpha2.MachinePhase) string {
+	words := make([]string, 0, len(phases))
+	for _, phase := range phases {
+		words = append(words, string(phase))
+	}
+	if len(words) == 1 {
+		return words[0]
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+func switchesPower(operation *v1alpha2.VirtualMachineOperation) bool {
+	if operation == nil {
+		return false
+	}
+	switch operation.Spec.Type {
+	case v1alpha2.OperationStart, v1alpha2.OperationStop, v1alpha2.OperationRestart:
+		return true
+	}
+	return false
+}
+
+// IsMigration tells that an operation moves the guest: Evict is the old name of
+// Migrate.
+func IsMigration(kind v1alpha2.OperationType) bool {
+	return kind == v1alpha2.OperationMigrate || kind == v1alpha2.OperationEvict
+}
+
+// IsFinished tells that nothing more happens to an operation.
+func IsFinished(operation *v1alpha2.VirtualMachineOperation) bool {
+	switch operation.Status.Phase {
+	case v1alpha2.OperationCompleted, v1alpha2.OperationFailed, v1alpha2.OperationSuperseded:
+		return true
+	}
+	return false
+}
+
+// Supersedes tells that the newer operation takes the place of the older one.
+func Supersedes(newer, older *v1alpha2.VirtualMachineOperation) bool {
+	forced := ptr.Deref(newer.Spec.Force, false)
+	stops, restarts := newer.Spec.Type == v1alpha2.OperationStop, newer.Spec.Type == v1alpha2.OperationRestart
+	switch older.Spec.Type {
+	case v1alpha2.OperationStart:
+		return stops
+	case v1alpha2.OperationStop, v1alpha2.OperationRestart:
+		return forced && (stops || restarts)
+	case v1alpha2.OperationMigrate, v1alpha2.OperationEvict:
+		return stops || restarts
+	}
+	return false
+}
+
+// IsOlder orders the operations of a machine: by time, those of the same second by
+// name.
+func IsOlder(a, b *v1alpha2.VirtualMachineOperation) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.Name < b.Name
+}
