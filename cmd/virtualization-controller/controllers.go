@@ -66,7 +66,9 @@ func addControllers(mgr ctrl.Manager, o options) error {
 		func() error {
 			return virtualmachineclass.Setup(mgr, virtualmachineclass.Options{Clock: clock.RealClock{}})
 		},
-		func() error { return virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: o.namespace}) },
+		func() error {
+			return virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: o.namespace, LauncherImage: o.launcherImage})
+		},
 		func() error { return operation.Setup(mgr, operation.Options{}) },
 		func() error { return ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}) },
 		func() error { return ipaddresslease.Setup(mgr, ipaddresslease.Options{}) },

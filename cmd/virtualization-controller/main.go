@@ -34,6 +34,7 @@ type options struct {
 	dvcrAddress   string
 	tokenKeyFile  string
 	importerImage string
+	launcherImage string
 	pullSecret    string
 	reportURL     string
 
@@ -67,6 +68,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.dvcrAddress, "dvcr-address", "dvcr.d8-virtualization.svc", "host of the image registry")
 	flags.StringVar(&o.tokenKeyFile, "dvcr-token-key-file", "/etc/dvcr/tokenPrivateKey", "PEM file of the key that signs registry tokens")
 	flags.StringVar(&o.importerImage, "importer-image", "", "container image of importers")
+	flags.StringVar(&o.launcherImage, "launcher-image", "", "container image in which the engine runs guests; it tells which versions a guest runs on")
 	flags.StringVar(&o.pullSecret, "image-pull-secret", "virtualization-module-registry", "Secret in --namespace that --importer-image is pulled with")
 	flags.StringVar(&o.reportURL, "report-url", "", "URL at which importers reach --webhook-address")
 	flags.StringSliceVar(&o.ranges, "virtual-machine-cidrs", nil, "address ranges of machines, for example 10.66.10.0/24")

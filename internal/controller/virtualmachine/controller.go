@@ -43,6 +43,9 @@ const concurrency = 4
 type Options struct {
 	// Namespace is the platform's own; the nodes' agents run there.
 	Namespace string
+	// LauncherImage is the image that this release runs guests in; it tells what a
+	// guest runs on.
+	LauncherImage string
 	// Clock is the real one unless a test sets it.
 	Clock clock.PassiveClock
 }
@@ -60,6 +63,8 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		direct:    mgr.GetAPIReader(),
 		namespace: opts.Namespace,
 		clock:     opts.Clock,
+
+		launcherImage: opts.LauncherImage,
 	}
 	r.main = r.newLoop("")
 	return r.watch(ctrl.NewControllerManagedBy(mgr)).

@@ -75,7 +75,8 @@ func TestObserveReadsWhatTheMachineNames(t *testing.T) {
 	if got.Devices[0].Disk == nil || got.Devices[1].Image == nil || got.Devices[2].ClusterImage == nil || got.Devices[3].Disk != nil {
 		t.Errorf("devices %+v", got.Devices)
 	}
-	if diff := cmp.Diff(&Secret{Type: "provisioning.virtualization.deckhouse.io/cloud-init", Keys: []string{"another", "userData"}}, got.Secret); diff != "" {
+	if diff := cmp.Diff(&Secret{Type: "provisioning.virtualization.deckhouse.io/cloud-init", Keys: []string{"another", "userData"},
+		Warning: "the first line does not say what the data is; cloud-init ignores it unless it is #cloud-config, #! or another known header"}, got.Secret); diff != "" {
 		t.Error(diff)
 	}
 	if len(got.Pods) != 2 || got.Pods[0].Name != "a" || got.Pods[1].Name != "b" {

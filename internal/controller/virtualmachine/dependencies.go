@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/cloudinit"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/kubevirt"
@@ -117,6 +118,10 @@ func judgeClass(o Observed) verdict {
 func judgeSizing(o Observed) verdict {
 	if err := sizing.Check(&o.Machine.Spec, o.Class); err != nil {
 		return notReady(v1alpha2.ReasonSizingPolicyNotMatched, "%s.", err)
+	}
+	if o.Class == nil {
+		return notReady(v1alpha2.ReasonVirtualMachineClassNotFound,
+			"It cannot be told whether the size is allowed: VirtualMachineClass %s not found.", o.Machine.Spec.VirtualMachineClassName)
 	}
 	return ready("", "")
 }
@@ -289,7 +294,7 @@ func deviceNotReady(title, phase string, conditions []metav1.Condition) string {
 func judgeProvisioning(o Observed) verdict {
 	name := secretName(&o.Machine.Spec)
 	if name == "" {
-		return ready(v1alpha2.ReasonProvisioningReady, "The data for the first boot needs nothing else.")
+		return judgeInline(o.Machine.Spec.Provisioning)
 	}
 	title := fmt.Sprintf("Secret %s/%s", o.Machine.Namespace, name)
 	field, secretType, keys := "userDataRef", v1alpha2.SecretTypeCloudInit, []string{v1alpha2.SecretKeyUserData, v1alpha2.SecretKeyUserDataLower}
@@ -307,7 +312,25 @@ func judgeProvisioning(o Observed) verdict {
 		return notReady(v1alpha2.ReasonProvisioningNotReady,
 			"%s has neither of the keys %s: add one.", title, strings.Join(keys, " and "))
 	}
+	if o.Secret.Warning != "" {
+		return withWarning("The user data in " + title + " is used although it looks wrong: " + o.Secret.Warning + ".")
+	}
 	return ready(v1alpha2.ReasonProvisioningReady, "%s holds the data for the first boot.", title)
+}
+
+// judgeInline looks at data that the machine itself has, if any.
+func judgeInline(provisioning *v1alpha2.Provisioning) verdict {
+	if provisioning != nil && provisioning.Type == v1alpha2.ProvisioningUserData {
+		if warning := cloudinit.Warning(provisioning.UserData); warning != "" {
+			return withWarning("The data in spec.provisioning.userData is used although it looks wrong: " + warning + ".")
+		}
+	}
+	return ready(v1alpha2.ReasonProvisioningReady, "The data for the first boot needs nothing else.")
+}
+
+// withWarning lets the machine start: only the guest knows what it makes of data.
+func withWarning(message string) verdict {
+	return ready(v1alpha2.ReasonProvisioningReadyWithWarnings, "%s", message)
 }
 
 // because quotes what another object says about itself, so that people need not

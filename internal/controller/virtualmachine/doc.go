@@ -14,12 +14,14 @@
 //	condition                     reason when not True                           who acts
 //	VirtualMachineClassReady      VirtualMachineClassNotReady                    the user (name) or the administrator (class)
 //	SizingPolicyMatched           SizingPolicyNotMatched                         the user: cpu, memory
+//	                              VirtualMachineClassNotFound                    as for the class
 //	VirtualMachineIPAddressReady  VirtualMachineIPAddressNotReady                the claim tells
 //	                              VirtualMachineIPAddressNotAvailable            the user: another claim
 //	                              VirtualMachineIPAddressNotAssigned *           the administrator: the cluster's network
 //	BlockDevicesReady             BlockDevicesNotReady                           the user, or the device tells
 //	                              WaitingForWaitForFirstConsumer… *              nobody: starting tells the node
 //	ProvisioningReady             ProvisioningNotReady                           the user: the Secret
+//	                              ProvisioningReadyWithWarnings (True)           the user, if the guest is not set up
 //
 // # Power
 //
@@ -44,6 +46,15 @@
 // A missing dependency makes Ready False/DependenciesNotReady in every row. A change
 // that the engine refuses while the guest runs leaves the guest alone and makes Ready
 // False/ConfigurationNotApplied.
+//
+// # The running guest
+//
+// These are there only while they have something to say.
+//
+//	condition                 status  seen of the guest                            who acts
+//	AgentVersionNotSupported  True    KubeVirt calls its agent too old             the user: update it in the guest
+//	FilesystemFrozen          True    its file systems are frozen                  whoever froze them
+//	FirmwareUpToDate          False   it runs in the launcher of an older release  nobody: moving or restarting it helps
 //
 // # Run policies
 //

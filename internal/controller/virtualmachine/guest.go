@@ -36,6 +36,7 @@ func setGuest(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditio
 		conditions.Remove(v1alpha2.ConditionAgentReady)
 		conditions.Remove(v1alpha2.ConditionAgentVersionNotSupported)
 		conditions.Remove(v1alpha2.ConditionMigratable)
+		clearSoftware(status, conditions)
 		return
 	}
 	status.NodeName = o.Guest.Status.NodeName
@@ -44,6 +45,8 @@ func setGuest(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditio
 	status.MigrationState = migrationState(o.Guest.Status.MigrationState, status.MigrationState)
 	setAgent(status, conditions, o.Guest)
 	setMigratable(conditions, o.Guest)
+	setSoftware(status, conditions, o)
+	setFrozen(conditions, o.Guest)
 }
 
 func setAgent(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, guest *virtv1.VirtualMachineInstance) {

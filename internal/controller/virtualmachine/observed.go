@@ -36,6 +36,8 @@ type Observed struct {
 	// Started is what KubeVirt has started the guest from; only there when something
 	// of it is to change without a restart.
 	Started *virtv1.VirtualMachineInstanceTemplateSpec
+	// LauncherImage is the image that this release runs guests in.
+	LauncherImage string
 	// Binding is what the nodes' reports come to.
 	Binding BindingVerdict
 	// Refusal is what the API server or a webhook said to the machine's children a
@@ -56,6 +58,8 @@ type Device struct {
 type Secret struct {
 	Type corev1.SecretType
 	Keys []string
+	// Warning is what is probably wrong with the user data in it.
+	Warning string
 }
 
 // claimName is the claim that the machine wants.

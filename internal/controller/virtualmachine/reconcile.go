@@ -4,6 +4,7 @@
 package virtualmachine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/cloudinit"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 )
 
@@ -31,7 +33,9 @@ type reconciler struct {
 	// direct reads Secrets: their values have no place in a cache.
 	direct    client.Reader
 	namespace string
-	clock     clock.PassiveClock
+	// launcherImage is the image that this release runs guests in.
+	launcherImage string
+	clock         clock.PassiveClock
 	// main is the loop that everything goes through first.
 	main *loop
 }
@@ -93,7 +97,7 @@ func (r *reconciler) patchRunStrategy(ctx context.Context, engine *virtv1.Virtua
 }
 
 func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachine) (Observed, error) {
-	observed := Observed{Machine: machine, Now: r.clock.Now()}
+	observed := Observed{Machine: machine, LauncherImage: r.launcherImage, Now: r.clock.Now()}
 	key := client.ObjectKeyFromObject(machine)
 	var err error
 	if observed.Engine, err = get(ctx, r.Client, key, &virtv1.VirtualMachine{}); err != nil {
@@ -175,7 +179,12 @@ func (r *reconciler) secret(ctx context.Context, machine *v1alpha2.VirtualMachin
 	if err != nil || secret == nil {
 		return nil, err
 	}
-	return &Secret{Type: secret.Type, Keys: slices.Sorted(maps.Keys(secret.Data))}, nil
+	out := &Secret{Type: secret.Type, Keys: slices.Sorted(maps.Keys(secret.Data))}
+	if machine.Spec.Provisioning.Type == v1alpha2.ProvisioningUserDataRef {
+		// KubeVirt takes the first of the two, too.
+		out.Warning = cloudinit.Warning(cmp.Or(string(secret.Data[v1alpha2.SecretKeyUserDataLower]), string(secret.Data[v1alpha2.SecretKeyUserData])))
+	}
+	return out, nil
 }
 
 func (r *reconciler) podsOf(ctx context.Context, machine *v1alpha2.VirtualMachine) ([]corev1.Pod, error) {
