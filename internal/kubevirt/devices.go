@@ -30,15 +30,7 @@ func disks(in Input) []virtv1.Disk {
 	orders := bootOrders(in.Devices)
 	var out []virtv1.Disk
 	for i, device := range in.Devices {
-		out = append(out, virtv1.Disk{
-			Name:       VolumeName(device.Ref.Kind, device.Ref.Name),
-			Serial:     Serial(device.UID),
-			BootOrder:  orders[i],
-			DiskDevice: diskDevice(device, bus),
-			// The guest is told of an error and decides, as on real hardware;
-			// KubeVirt's default would freeze the machine.
-			ErrorPolicy: ptr.To(virtv1.DiskErrorPolicyReport),
-		})
+		out = append(out, disk(device, bus, orders[i]))
 	}
 	switch provisioningType(&in.Machine.Spec) {
 	case v1alpha2.ProvisioningUserData, v1alpha2.ProvisioningUserDataRef:
@@ -49,7 +41,29 @@ func disks(in Input) []virtv1.Disk {
 	case v1alpha2.ProvisioningSysprepRef:
 		out = append(out, virtv1.Disk{Name: sysprepVolume, DiskDevice: cdrom()})
 	}
+	// Last, so that the others keep their places when one comes or goes.
+	for _, device := range in.Attached {
+		out = append(out, pluggedDisk(device, nil))
+	}
 	return out
+}
+
+func disk(device Device, bus virtv1.DiskBus, order *uint) virtv1.Disk {
+	switch {
+	case device.Kept != nil:
+		return *device.Kept.Disk.DeepCopy()
+	case device.Plugged:
+		return pluggedDisk(device, order)
+	}
+	return virtv1.Disk{
+		Name:       VolumeName(device.Ref.Kind, device.Ref.Name),
+		Serial:     Serial(device.UID),
+		BootOrder:  order,
+		DiskDevice: diskDevice(device, bus),
+		// The guest is told of an error and decides, as on real hardware;
+		// KubeVirt's default would freeze the machine.
+		ErrorPolicy: ptr.To(virtv1.DiskErrorPolicyReport),
+	}
 }
 
 func diskDevice(device Device, bus virtv1.DiskBus) virtv1.DiskDevice {
@@ -89,10 +103,7 @@ func volumes(in Input) []virtv1.Volume {
 	bus := diskBus(&in.Machine.Spec)
 	var out []virtv1.Volume
 	for _, device := range in.Devices {
-		out = append(out, virtv1.Volume{
-			Name:         VolumeName(device.Ref.Kind, device.Ref.Name),
-			VolumeSource: volumeSource(device, bus),
-		})
+		out = append(out, volume(device, bus))
 	}
 	provisioning := in.Machine.Spec.Provisioning
 	switch provisioningType(&in.Machine.Spec) {
@@ -109,7 +120,20 @@ func volumes(in Input) []virtv1.Volume {
 			Sysprep: &virtv1.SysprepSource{Secret: &corev1.LocalObjectReference{Name: provisioning.SysprepRef.Name}},
 		}})
 	}
+	for _, device := range in.Attached {
+		out = append(out, pluggedVolume(device))
+	}
 	return out
+}
+
+func volume(device Device, bus virtv1.DiskBus) virtv1.Volume {
+	switch {
+	case device.Kept != nil:
+		return *device.Kept.Volume.DeepCopy()
+	case device.Plugged:
+		return pluggedVolume(device)
+	}
+	return virtv1.Volume{Name: VolumeName(device.Ref.Kind, device.Ref.Name), VolumeSource: volumeSource(device, bus)}
 }
 
 func volumeSource(device Device, bus virtv1.DiskBus) virtv1.VolumeSource {

@@ -32,6 +32,9 @@ type Input struct {
 	Address string
 	// Devices are the resolved spec.blockDeviceRefs, in the same order.
 	Devices []Device
+	// Attached are the devices of attachments: a guest can be started with them, and
+	// they can be plugged in and out while it runs.
+	Attached []Device
 	Binding Binding
 	// RunStrategy is what KubeVirt does about the guest's power, see RunStrategy.
 	RunStrategy virtv1.VirtualMachineRunStrategy
@@ -47,6 +50,18 @@ type Device struct {
 	Image                 string
 	// CDROM tells that the image is an ISO.
 	CDROM bool
+	// Plugged tells that the device is, or is to be, plugged into a guest that runs
+	// already.
+	Plugged bool
+	// Kept is how the running guest has the device, for one that cannot be resolved
+	// anew: it stays as it is.
+	Kept *KeptDevice
+}
+
+// KeptDevice is a device in the engine's own words.
+type KeptDevice struct {
+	Disk   virtv1.Disk
+	Volume virtv1.Volume
 }
 
 // Render makes the KubeVirt VirtualMachine that runs the machine. The error names

@@ -105,6 +105,7 @@ func pendingChanges(started *v1alpha2.VirtualMachineSpec, o Observed) []pendingC
 // currentSpec is the started spec with what the guest was given since.
 func currentSpec(started *v1alpha2.VirtualMachineSpec, o Observed) *v1alpha2.VirtualMachineSpec {
 	out := started.DeepCopy()
+	out.BlockDeviceRefs = o.guestRefs(started.BlockDeviceRefs)
 	if cores := guestCores(o.Guest); cores > 0 {
 		out.CPU.Cores = cores
 	}
@@ -112,12 +113,6 @@ func currentSpec(started *v1alpha2.VirtualMachineSpec, o Observed) *v1alpha2.Vir
 		out.Memory.Size = memory.DeepCopy()
 	}
 	return out
-}
-
-// whyDevicesWait tells why a changed list of block devices has to wait for a
-// restart; empty when the engine plugs the difference into the running guest.
-func whyDevicesWait(Observed) string {
-	return "block devices of a running guest are not exchanged"
 }
 
 // summary is what the condition says about the pending changes.

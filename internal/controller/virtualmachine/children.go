@@ -51,7 +51,7 @@ func render(o Observed, deps dependencies) (*virtv1.VirtualMachine, error) {
 		Machine: o.Machine,
 		Class:   o.Class,
 		Address: deps.address,
-		Devices: deps.attachable,
+		Devices: deps.attachable, Attached: o.attachedDevices(),
 		Binding: o.binding(),
 
 		RunStrategy: o.runStrategy(),

@@ -34,6 +34,8 @@ const (
 	indexByDevice    = "virtualmachine.device"
 	indexBySecret    = "virtualmachine.secret"
 	indexPodsByGuest = "virtualmachine.guest"
+	// indexAttachments finds attachments by their machine.
+	indexAttachments = "virtualmachine.attachment"
 )
 
 // concurrency is how many machines are reconciled at once.
@@ -81,6 +83,9 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 			predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(sameName)).
 		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(sameName)).
+		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
+		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
+		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
 		Watches(&v1alpha2.VirtualMachineIPAddress{}, r.byIndex(indexByClaim, client.Object.GetName)).
 		Watches(&v1alpha2.VirtualMachineClass{}, r.byIndex(indexByClass, client.Object.GetName)).
 		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk))).
@@ -118,6 +123,9 @@ func addIndexes(indexer client.FieldIndexer) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := addWriterIndexes(ctx, indexer); err != nil {
+		return err
 	}
 	return indexer.IndexField(ctx, &corev1.Pod{}, indexPodsByGuest, guestNames)
 }
@@ -159,6 +167,18 @@ func (r *reconciler) machines(ctx context.Context, opts ...client.ListOption) []
 		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&machines.Items[i])})
 	}
 	return requests
+}
+
+// machineNames is the machine that an attachment is for.
+func machineNames(object client.Object) []string {
+	if attachment, ok := object.(*v1alpha2.VirtualMachineBlockDeviceAttachment); ok {
+		return []string{attachment.Spec.VirtualMachineName}
+	}
+	return nil
+}
+
+func machineOfAttachment(_ context.Context, attachment client.Object) []reconcile.Request {
+	return requestsFor(attachment.GetNamespace(), machineNames(attachment))
 }
 
 func sameName(_ context.Context, object client.Object) []reconcile.Request {

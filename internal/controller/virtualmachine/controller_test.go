@@ -30,11 +30,15 @@ func testReconciler(t *testing.T, objects ...client.Object) *reconciler {
 			t.Fatal(err)
 		}
 	}
-	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithIndex(&corev1.Pod{}, indexPodsByGuest, guestNames).
 		WithIndex(&v1alpha2.VirtualMachine{}, indexByDevice, func(object client.Object) []string {
 			return deviceKeys(object.(*v1alpha2.VirtualMachine))
-		}).Build()
+		})
+	for _, index := range writerIndexes {
+		builder = builder.WithIndex(index.object, index.name, index.keys)
+	}
+	server := builder.Build()
 	return &reconciler{
 		Executor: shared.Executor{Client: server}, direct: server, namespace: "d8-virtualization",
 		clock: clocktesting.NewFakePassiveClock(now),

@@ -190,11 +190,20 @@ func judgeDevices(o Observed) (verdict, []kubevirt.Device) {
 		if waits != "" {
 			waiting = append(waiting, waits)
 		}
-		devices = append(devices, attachable)
+		switch kept := o.keep(device.Ref); {
+		case problem == "":
+			devices = append(devices, o.place(attachable))
+		case kept != nil:
+			devices = append(devices, *kept)
+		}
 	}
 	switch {
 	case len(problems) > 0:
-		return notReady(v1alpha2.ReasonBlockDevicesNotReady, "%s", strings.Join(problems, " ")), nil
+		v := notReady(v1alpha2.ReasonBlockDevicesNotReady, "%s", strings.Join(problems, " "))
+		// A running guest goes on with what it has; everything else of the spec is
+		// carried out.
+		v.passes = o.guestActive()
+		return v, devices
 	case len(waiting) > 0:
 		v := notReady(v1alpha2.ReasonWaitingForWaitForFirstConsumerBlockDevices, "%s", strings.Join(waiting, " "))
 		v.passes = true
@@ -251,6 +260,10 @@ func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alp
 			return attachable, fmt.Sprintf("%s is attached to VirtualMachine %s/%s: stop that machine or use another disk.",
 				title, o.Machine.Namespace, attached.Name), ""
 		}
+	}
+	if writer := o.takenBy(attachable); writer != "" {
+		return attachable, fmt.Sprintf("%s is attached to VirtualMachine %s/%s: stop that machine or use another disk.",
+			title, o.Machine.Namespace, writer), ""
 	}
 	if use := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionInUse); !o.guestActive() && use != nil &&
 		use.Status == metav1.ConditionTrue && use.Reason == v1alpha2.ReasonUsedForImageCreation {

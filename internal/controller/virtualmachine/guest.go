@@ -5,7 +5,6 @@ package virtualmachine
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
-	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
 
 // showsGuest tells whether the status shows what the guest is like. While it
@@ -190,41 +188,4 @@ func migrationState(in *virtv1.VirtualMachineInstanceMigrationState, shown *v1al
 		out.Result = v1alpha2.MigrationSucceeded
 	}
 	return out
-}
-
-// blockDevices lists the devices of the spec with what the guest makes of them.
-func blockDevices(o Observed, phase v1alpha2.MachinePhase) []v1alpha2.BlockDeviceStatusRef {
-	var out []v1alpha2.BlockDeviceStatusRef
-	for _, device := range o.Devices {
-		ref := v1alpha2.BlockDeviceStatusRef{
-			Kind: device.Ref.Kind, Name: device.Ref.Name, Size: deviceSize(device), BootOrder: device.Ref.BootOrder,
-		}
-		if showsGuest(phase, o) {
-			ref.Attached, ref.Target = attachment(o.Guest, kubevirt.VolumeName(device.Ref.Kind, device.Ref.Name))
-		}
-		out = append(out, ref)
-	}
-	return out
-}
-
-func deviceSize(device Device) string {
-	switch {
-	case device.Disk != nil:
-		return device.Disk.Status.Capacity
-	case device.Image != nil:
-		return device.Image.Status.Size.Unpacked
-	case device.ClusterImage != nil:
-		return device.ClusterImage.Status.Size.Unpacked
-	}
-	return ""
-}
-
-func attachment(guest *virtv1.VirtualMachineInstance, volume string) (attached bool, target string) {
-	attached = slices.ContainsFunc(guest.Spec.Volumes, func(v virtv1.Volume) bool { return v.Name == volume })
-	for _, status := range guest.Status.VolumeStatus {
-		if status.Name == volume {
-			target = status.Target
-		}
-	}
-	return attached, target
 }

@@ -25,7 +25,12 @@ type Observed struct {
 	Claim *v1alpha2.VirtualMachineIPAddress
 	// Devices are in the order of spec.blockDeviceRefs.
 	Devices []Device
-	Secret  *Secret
+	// Attachments are those that take effect, oldest first; some may be on their way
+	// out.
+	Attachments []AttachedDevice
+	// Taken tells which machine has a claim that this one wants.
+	Taken  map[string]string
+	Secret *Secret
 	// Engine and Guest are KubeVirt's objects of the machine's name.
 	Engine *virtv1.VirtualMachine
 	Guest  *virtv1.VirtualMachineInstance

@@ -24,6 +24,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/cloudinit"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
 )
 
 type loop = shared.Reconciler[*v1alpha2.VirtualMachine, Observed]
@@ -37,7 +38,8 @@ type reconciler struct {
 	launcherImage string
 	clock         clock.PassiveClock
 	// main is the loop that everything goes through first.
-	main *loop
+	main    *loop
+	writers reservations
 }
 
 // Reconcile runs the shared loop. When a child is refused, by the engine's admission
@@ -76,6 +78,13 @@ func (r *reconciler) newLoop(refusal string) *loop {
 // plan turns a decision into a plan: setting the run strategy becomes an action.
 func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachine] {
 	decided := decide(observed)
+	if taken := r.writers.reserve(client.ObjectKeyFromObject(observed.Machine), wantedClaims(observed, decided), observed.Now); len(taken) > 0 {
+		for claim, writer := range taken {
+			observed.take(claim, writer)
+		}
+		decided = decide(observed)
+		decided.RequeueAfter = reservationTime
+	}
 	engine := observed.Engine
 	if strategy := decided.power; strategy != "" {
 		decided.Actions = append(decided.Actions, shared.Action{Name: "setting the run strategy", Run: func(ctx context.Context) error {
@@ -132,6 +141,12 @@ func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error
 		}
 		o.Devices = append(o.Devices, device)
 	}
+	if err := r.observeAttachments(ctx, o); err != nil {
+		return err
+	}
+	if err := r.observeWriters(ctx, o); err != nil {
+		return err
+	}
 	if o.Secret, err = r.secret(ctx, o.Machine); err != nil {
 		return err
 	}
@@ -167,6 +182,26 @@ func (r *reconciler) device(ctx context.Context, namespace string, ref v1alpha2.
 		device.ClusterImage, err = get(ctx, r.Client, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
 	}
 	return device, err
+}
+
+// observeAttachments reads the attachments that take effect, with their devices.
+func (r *reconciler) observeAttachments(ctx context.Context, o *Observed) error {
+	attachments := &v1alpha2.VirtualMachineBlockDeviceAttachmentList{}
+	err := r.Client.List(ctx, attachments, client.InNamespace(o.Machine.Namespace), client.MatchingFields{indexAttachments: o.Machine.Name})
+	if err != nil {
+		return fmt.Errorf("listing the machine's attachments: %w", err)
+	}
+	for _, verdict := range attachment.Judge(o.Machine, attachments.Items) {
+		if !verdict.Accepted {
+			continue
+		}
+		device, err := r.device(ctx, o.Machine.Namespace, refOf(verdict.Attachment))
+		if err != nil {
+			return err
+		}
+		o.Attachments = append(o.Attachments, AttachedDevice{Attachment: verdict.Attachment, Device: device})
+	}
+	return nil
 }
 
 // secret reads the provisioning Secret and forgets its values.
