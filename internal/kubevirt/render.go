@@ -35,7 +35,7 @@ type Input struct {
 	// Attached are the devices of attachments: a guest can be started with them, and
 	// they can be plugged in and out while it runs.
 	Attached []Device
-	Binding Binding
+	Binding  Binding
 	// RunStrategy is what KubeVirt does about the guest's power, see RunStrategy.
 	RunStrategy virtv1.VirtualMachineRunStrategy
 }
