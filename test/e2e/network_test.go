@@ -103,7 +103,7 @@ func nodeClient(t *testing.T) *http.Client {
 	}
 	// Each request dials anew: a connection to a pod that was killed stays open and
 	// silent.
-	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true, ExpectContinueTimeout: 5 * time.Second}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }

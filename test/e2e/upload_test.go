@@ -40,13 +40,16 @@ func waitUploadURLs(ctx context.Context, t *testing.T, vi *v1alpha2.VirtualImage
 	return vi.Status.ImageUploadURLs
 }
 
-// put sends the content as "curl -T" does.
+// put sends the content as "curl -T" does, which asks first whether it is wanted: who
+// goes on sending to a server that has refused may find the connection broken before
+// it reads why.
 func put(ctx context.Context, t *testing.T, client *http.Client, to string, content io.Reader) (int, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, to, content)
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Header.Set("Expect", "100-continue")
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
