@@ -8,6 +8,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -18,6 +19,7 @@ import (
 // The paths under which the manager's webhook server answers.
 const (
 	PathVirtualMachine          = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachine"
+	PathGuestGrowth             = "/mutate-kubevirt-io-v1-virtualmachineinstance"
 	PathVirtualMachineIPAddress = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineipaddress"
 )
 
@@ -30,6 +32,7 @@ type Options struct {
 // Setup registers the handlers with the manager's webhook server.
 func Setup(mgr ctrl.Manager, opts Options) error {
 	mgr.GetWebhookServer().Register(PathFinalizer, &webhook.Admission{Handler: finalizerAdder{}})
+	mgr.GetWebhookServer().Register(PathGuestGrowth, &admission.Webhook{Handler: growthHandler{}})
 	err := ctrl.NewWebhookManagedBy(mgr).
 		For(&v1alpha2.VirtualMachine{}).
 		WithValidator(&machineValidator{reader: mgr.GetClient(), pool: opts.Pool}).
