@@ -97,8 +97,8 @@ type VirtualMachineClassSpec struct {
 type ClassCPU struct {
 	// type chooses the way. Host: a model close to the node's own, good performance, migration between like nodes.
 	// HostPassthrough: the node's own processor, best performance, migration only between nodes of the same
-	// processor. Discovery: the features shared by the nodes chosen in discovery. Model: the model named in model.
-	// Features: the features listed in features.
+	// processor. Discovery: the features shared by the nodes chosen in discovery, on top of the model Nehalem. Model:
+	// the model named in model. Features: the features listed in features, on top of the model Nehalem.
 	// +required
 	Type CPUType `json:"type"`
 
@@ -124,8 +124,8 @@ type ClassCPU struct {
 
 // CPUDiscovery chooses the nodes whose shared processor features are taken.
 type CPUDiscovery struct {
-	// nodeSelector chooses the nodes; without it, every node that can run machines. The features are looked up once,
-	// when the class is made.
+	// nodeSelector chooses the nodes; without it, every node that can run machines. The features follow these nodes
+	// until a machine names the class, and stay as they are while one does.
 	// +optional
 	NodeSelector metav1.LabelSelector `json:"nodeSelector,omitempty"`
 }
@@ -272,12 +272,13 @@ type VirtualMachineClassStatus struct {
 
 // CPUFeatures tells which processor features a class gives to guests.
 type CPUFeatures struct {
-	// enabled lists the features that guests see, sorted.
+	// enabled lists the features that guests see beside those of their model, sorted.
 	// +optional
 	// +listType=atomic
 	Enabled []string `json:"enabled,omitempty"`
 
-	// notEnabledCommon lists features that all available nodes have and guests do not see, sorted.
+	// notEnabledCommon lists features that all available nodes have and guests of a class of the type Features or
+	// Discovery do not see, sorted.
 	// +optional
 	// +listType=atomic
 	NotEnabledCommon []string `json:"notEnabledCommon,omitempty"`

@@ -64,7 +64,7 @@ func addControllers(mgr ctrl.Manager, o options) error {
 		func() error { return populator.Setup(mgr, populatorOptions(images.dependencies, reports)) },
 		func() error { return virtualdisk.Setup(mgr, diskOptions(images.dependencies, o, reports)) },
 		func() error {
-			return virtualmachineclass.Setup(mgr, virtualmachineclass.Options{Clock: clock.RealClock{}})
+			return virtualmachineclass.Setup(mgr, virtualmachineclass.Options{Clock: clock.RealClock{}, Emulated: o.emulated})
 		},
 		func() error {
 			return virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: o.namespace, LauncherImage: o.launcherImage})

@@ -41,6 +41,8 @@ type options struct {
 	refusedNetworks []string
 	uploads         importerpod.Uploads
 
+	emulated bool
+
 	ranges              []string
 	defaultDiskClass    string
 	allowedDiskClasses  []string
@@ -71,6 +73,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.launcherImage, "launcher-image", "", "container image in which the engine runs guests; it tells which versions a guest runs on")
 	flags.StringVar(&o.pullSecret, "image-pull-secret", "virtualization-module-registry", "Secret in --namespace that --importer-image is pulled with")
 	flags.StringVar(&o.reportURL, "report-url", "", "URL at which importers reach --webhook-address")
+	flags.BoolVar(&o.emulated, "software-emulation", false, "guests run without the help of the nodes' processors")
 	flags.StringSliceVar(&o.ranges, "virtual-machine-cidrs", nil, "address ranges of machines, for example 10.66.10.0/24")
 	flags.StringSliceVar(&o.refusedNetworks, "refuse-networks", nil, "networks that nothing is imported from (default: loopback and link-local)")
 	flags.StringVar(&o.uploads.Host, "upload-ingress-host", "", "public host of uploads (default: they come from inside the cluster only)")

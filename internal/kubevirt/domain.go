@@ -4,21 +4,20 @@
 package kubevirt
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/machineclass"
 	"github.com/deckhouse/virtualization/internal/sizing"
 )
 
 // machineType is the virtual mainboard. Stock KubeVirt has no other on x86.
 const machineType = "q35"
-
-// baseModel is the processor model below a list of features: it has close to
-// none, so that what the guest sees is the list.
-const baseModel = "qemu64"
 
 func domainSpec(in Input) (virtv1.DomainSpec, error) {
 	spec := &in.Machine.Spec
@@ -67,24 +66,19 @@ func cpuSpec(cores int32, class *v1alpha2.VirtualMachineClass) (*virtv1.CPU, err
 	if err != nil {
 		return nil, err
 	}
-	cpu := &virtv1.CPU{
-		Sockets: uint32(topology.Sockets),
-		Cores:   uint32(topology.CoresPerSocket),
-		Threads: 1,
+	enabled := class.Status.CPUFeatures.Enabled
+	if class.Spec.CPU.Type == v1alpha2.CPUTypeDiscovery && len(enabled) == 0 {
+		// Without its features the guest would get a processor of no class.
+		return nil, fmt.Errorf("spec.virtualMachineClassName: VirtualMachineClass %s has not found the features of its nodes yet", class.Name)
 	}
-	switch class.Spec.CPU.Type {
-	case v1alpha2.CPUTypeHostPassthrough:
-		cpu.Model = virtv1.CPUModeHostPassthrough
-	case v1alpha2.CPUTypeModel:
-		cpu.Model = class.Spec.CPU.Model
-	case v1alpha2.CPUTypeFeatures:
-		cpu.Model, cpu.Features = baseModel, cpuFeatures(class.Spec.CPU.Features)
-	case v1alpha2.CPUTypeDiscovery:
-		cpu.Model, cpu.Features = baseModel, cpuFeatures(class.Status.CPUFeatures.Enabled)
-	default:
-		cpu.Model = virtv1.CPUModeHostModel
-	}
-	return cpu, nil
+	shown := machineclass.ProcessorOf(class.Spec.CPU, enabled)
+	return &virtv1.CPU{
+		Sockets:  uint32(topology.Sockets),
+		Cores:    uint32(topology.CoresPerSocket),
+		Threads:  1,
+		Model:    shown.Model,
+		Features: cpuFeatures(shown.Features),
+	}, nil
 }
 
 func cpuFeatures(names []string) []virtv1.CPUFeature {

@@ -123,7 +123,7 @@ var renderCases = map[string]func(*Input){
 	},
 	"discovered-features": func(in *Input) {
 		in.Class.Spec.CPU = v1alpha2.ClassCPU{Type: v1alpha2.CPUTypeDiscovery}
-		in.Class.Status.CPUFeatures.Enabled = []string{"aes"}
+		in.Class.Status.CPUFeatures.Enabled = []string{"aes", "lm"}
 	},
 	"host-passthrough": func(in *Input) {
 		in.Class.Spec.CPU = v1alpha2.ClassCPU{Type: v1alpha2.CPUTypeHostPassthrough}

@@ -28,21 +28,30 @@ var topologyBands = []struct{ upTo, sockets int32 }{
 	{upTo: MaxCores, sockets: 8},
 }
 
+// socketsOf is how many sockets a machine with the cores has, or 0 when it would be
+// too large.
+func socketsOf(cores int32) int32 {
+	for _, band := range topologyBands {
+		if cores <= band.upTo {
+			return band.sockets
+		}
+	}
+	return 0
+}
+
 // TopologyOf spreads the cores. The error names the nearest counts that can be
 // spread evenly.
 func TopologyOf(cores int32) (Topology, error) {
-	if cores < 1 {
+	sockets := socketsOf(cores)
+	switch {
+	case cores < 1:
 		return Topology{}, fmt.Errorf("spec.cpu.cores is %d: a machine needs at least 1", cores)
+	case sockets == 0:
+		return Topology{}, fmt.Errorf("spec.cpu.cores is %d: use at most %d", cores, MaxCores)
 	}
-	for _, band := range topologyBands {
-		if cores > band.upTo {
-			continue
-		}
-		if rest := cores % band.sockets; rest != 0 {
-			return Topology{}, fmt.Errorf("spec.cpu.cores is %d: it cannot be spread evenly over %d sockets; use %d or %d",
-				cores, band.sockets, cores-rest, cores-rest+band.sockets)
-		}
-		return Topology{Sockets: band.sockets, CoresPerSocket: cores / band.sockets}, nil
+	if rest := cores % sockets; rest != 0 {
+		return Topology{}, fmt.Errorf("spec.cpu.cores is %d: it cannot be spread evenly over %d sockets; use %d or %d",
+			cores, sockets, cores-rest, cores-rest+sockets)
 	}
-	return Topology{}, fmt.Errorf("spec.cpu.cores is %d: use at most %d", cores, MaxCores)
+	return Topology{Sockets: sockets, CoresPerSocket: cores / sockets}, nil
 }

@@ -125,7 +125,7 @@ func TestMachineCreate(t *testing.T) {
 			m.Spec.BlockDeviceRefs[1].BootOrder = ptr.To[int32](1)
 		}},
 		{name: "too large for its class", change: func(m *v1alpha2.VirtualMachine) { m.Spec.Memory.Size = resource.MustParse("9Gi") },
-			want: []string{"spec: Forbidden: spec.memory.size is 9Gi: VirtualMachineClass generic allows at most 8Gi for 2 cores"}},
+			want: []string{"spec: Forbidden: spec.memory.size is 9Gi: VirtualMachineClass generic allows at most 8Gi for 2 cores; use 8Gi"}},
 		{name: "cores that cannot be laid out", change: func(m *v1alpha2.VirtualMachine) { m.Spec.CPU.Cores = 17 },
 			want: []string{"spec.cpu.cores is 17"}},
 		{name: "missing class", change: func(m *v1alpha2.VirtualMachine) { m.Spec.VirtualMachineClassName = "fast" },
@@ -233,7 +233,7 @@ func TestMachineUpdate(t *testing.T) {
 			m.Spec.CPU.Cores, m.DeletionTimestamp = 33, ptr.To(metav1.Now())
 		}},
 		{name: "made too large", before: func(*v1alpha2.VirtualMachine) {}, after: func(m *v1alpha2.VirtualMachine) { m.Spec.CPU.Cores = 8 },
-			want: []string{"spec.cpu.cores is 8: VirtualMachineClass generic allows 1 to 4"}},
+			want: []string{"spec.cpu.cores is 8: VirtualMachineClass generic allows 1 to 4; use 4"}},
 		{name: "reserved label added", before: func(*v1alpha2.VirtualMachine) {}, after: func(m *v1alpha2.VirtualMachine) {
 			m.Labels = map[string]string{"virtualization.deckhouse.io/x": "y"}
 		}, want: []string{"metadata.labels"}},

@@ -53,6 +53,7 @@ func TestArguments(t *testing.T) {
 				"--webhook-address=:9443",
 				"--dvcr-address=dvcr.d8-virtualization.svc",
 				"--report-url=https://virtualization-controller.d8-virtualization.svc/reports",
+				"--software-emulation=false",
 				"--virtual-machine-cidrs=10.66.10.0/24,10.66.20.0/24",
 				"--metrics-address=127.0.0.1:8080",
 				"--log-level=info",
@@ -64,6 +65,7 @@ func TestArguments(t *testing.T) {
 				"--default-image-storage-class", "--allowed-image-storage-classes",
 			},
 		},
+		{c: "software emulation", workload: "virtualization-controller", want: []string{"--software-emulation=true"}},
 		{
 			c: "storage classes", workload: "virtualization-controller",
 			want: []string{

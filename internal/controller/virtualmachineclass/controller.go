@@ -33,6 +33,8 @@ const indexMachineClass = "virtualmachineclass.machine.class"
 // Options configure the controller.
 type Options struct {
 	Clock clock.PassiveClock
+	// Emulated tells that guests run without the help of the nodes' processors.
+	Emulated bool
 }
 
 // Setup registers the controller.
@@ -41,7 +43,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if err != nil {
 		return fmt.Errorf("indexing machines by class: %w", err)
 	}
-	observer := &observer{reader: mgr.GetClient(), clock: options.Clock}
+	observer := &observer{reader: mgr.GetClient(), clock: options.Clock, emulated: options.Emulated}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named(ControllerName).
 		For(&v1alpha2.VirtualMachineClass{}).

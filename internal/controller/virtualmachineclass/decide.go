@@ -6,7 +6,6 @@ package virtualmachineclass
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/machineclass"
+	"github.com/deckhouse/virtualization/internal/sizing"
 )
 
 // Reasons of the events about a class.
@@ -34,6 +35,8 @@ type Observed struct {
 	Nodes []Node
 	// Machines are those that name the class, as namespace/name, sorted.
 	Machines []string
+	// Emulated tells that guests run without the help of the nodes' processors.
+	Emulated bool
 }
 
 type plan = shared.Plan[*v1alpha2.VirtualMachineClass]
@@ -90,18 +93,9 @@ func showUse(conditions *shared.Conditions, o Observed) {
 	// Who they are matters once somebody wants the class gone; to tell it earlier
 	// would write the status again for every machine that comes.
 	if o.Class.DeletionTimestamp != nil {
-		message = "The class is deleted when these machines are gone or name another one: " + shownNames(o.Machines)
+		message = "The class is deleted when these machines are gone or name another one: " + shownOf(o.Machines, shownMachines)
 	}
 	conditions.True(v1alpha2.ConditionInUse, v1alpha2.ReasonVirtualMachineClassInUse, message)
-}
-
-func shownNames(machines []string) string {
-	shown := machines[:min(len(machines), shownMachines)]
-	text := strings.Join(shown, ", ")
-	if more := len(machines) - len(shown); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }
 
 // verdict is what becomes of the condition Ready. A problem makes it False.
@@ -113,72 +107,48 @@ type verdict struct {
 
 // judge finds the nodes and puts them into the status.
 func judge(o Observed, conditions *shared.Conditions, status *v1alpha2.VirtualMachineClassStatus) verdict {
-	selector, err := classSelector(o.Class.Spec.NodeSelector)
-	if err == nil && o.Class.Spec.CPU.Type == v1alpha2.CPUTypeDiscovery {
-		_, err = discoverySelector(o.Class.Spec.CPU)
+	cpu := o.Class.Spec.CPU
+	selector, err := machineclass.NodeSelector(o.Class.Spec.NodeSelector)
+	if err == nil && cpu.Type == v1alpha2.CPUTypeDiscovery {
+		_, err = machineclass.DiscoverySelector(cpu)
 	}
 	if err != nil {
 		status.AvailableNodes, status.MaxAllocatableResources = nil, nil
 		return verdict{reason: v1alpha2.ReasonNodeSelectorInvalid, problem: err.Error()}
 	}
-	capable := choose(o.Nodes, Node.canRunMachines)
-	discover(o, capable, conditions, status)
-	available := choose(capable, func(node Node) bool {
-		return selector.Matches(labels.Set(node.Labels)) && fits(o.Class.Spec.CPU, status.CPUFeatures.Enabled, node)
-	})
-	status.AvailableNodes = names(available)
-	status.MaxAllocatableResources = maxAllocatable(available)
-	switch problem := sizingProblem(o.Class.Spec.SizingPolicies); {
-	case problem != "":
-		return verdict{reason: v1alpha2.ReasonSizingPoliciesInvalid, problem: problem}
-	case o.Class.Spec.CPU.Type == v1alpha2.CPUTypeDiscovery && len(status.CPUFeatures.Enabled) == 0:
+	discover(o, conditions, status)
+	processor := machineclass.ProcessorOf(cpu, status.CPUFeatures.Enabled)
+	search := newSearch(o, selector, processor)
+	status.AvailableNodes = names(search.available)
+	status.MaxAllocatableResources = maxAllocatable(search.available)
+	status.CPUFeatures.NotEnabledCommon = nil
+	if cpu.Type == v1alpha2.CPUTypeFeatures || cpu.Type == v1alpha2.CPUTypeDiscovery {
+		status.CPUFeatures.NotEnabledCommon = processor.Unused(labelsOf(search.available))
+	}
+	err = sizing.CheckPolicies(o.Class.Spec.SizingPolicies)
+	switch {
+	case err != nil:
+		return verdict{reason: v1alpha2.ReasonSizingPoliciesInvalid, problem: err.Error()}
+	case cpu.Type == v1alpha2.CPUTypeDiscovery && len(status.CPUFeatures.Enabled) == 0:
 		return verdict{reason: v1alpha2.ReasonNoCPUFeaturesEnabled,
 			problem: "spec.cpu.discovery.nodeSelector: the chosen nodes share no processor features; choose others"}
-	case len(available) == 0:
-		return verdict{reason: v1alpha2.ReasonNoSuitableNodesFound, problem: explainNoNodes(o, capable, selector, status.CPUFeatures.Enabled)}
+	case len(search.available) == 0:
+		return verdict{reason: v1alpha2.ReasonNoSuitableNodesFound, problem: search.explain(o)}
 	}
 	return verdict{reason: v1alpha2.ReasonSuitableNodesFound,
-		message: fmt.Sprintf("%d of %d nodes can run machines of the class", len(available), len(o.Nodes))}
+		message: fmt.Sprintf("%d of %d nodes can run machines of the class", len(search.available), len(o.Nodes)) + search.caution(cpu.Type)}
 }
 
-// fits tells whether guests of the class get the processor they are promised there.
-func fits(cpu v1alpha2.ClassCPU, enabled []string, node Node) bool {
-	switch cpu.Type {
-	case v1alpha2.CPUTypeModel:
-		return node.Labels[prefixCPUModel+cpu.Model] == labelYes
-	case v1alpha2.CPUTypeFeatures, v1alpha2.CPUTypeDiscovery:
-		return node.hasFeatures(enabled)
-	default:
-		return true
-	}
-}
-
-// explainNoNodes names the narrowest gate that no node passes.
-func explainNoNodes(o Observed, capable []Node, selector labels.Selector, features []string) string {
-	switch {
-	case len(capable) == 0:
-		return fmt.Sprintf("None of the %d nodes is ready to run machines (label %s=true); look at the module's pods on the nodes",
-			len(o.Nodes), labelSchedulable)
-	case len(choose(capable, func(node Node) bool { return selector.Matches(labels.Set(node.Labels)) })) == 0:
-		return fmt.Sprintf("spec.nodeSelector: none of the %d nodes that run machines matches; change it or label nodes", len(capable))
-	case o.Class.Spec.CPU.Type == v1alpha2.CPUTypeModel:
-		return fmt.Sprintf("spec.cpu.model: no chosen node can show the model %s to guests; make a class with another model, "+
-			"which nodes can is in their labels %s<model>", o.Class.Spec.CPU.Model, prefixCPUModel)
-	default:
-		return fmt.Sprintf("spec.cpu: no chosen node has all the features %s; make a class with fewer of them",
-			strings.Join(features, ", "))
-	}
-}
-
-// discover decides which features guests see. Those of a discovery are looked up
-// once: a later change would move running guests to another processor.
-func discover(o Observed, capable []Node, conditions *shared.Conditions, status *v1alpha2.VirtualMachineClassStatus) {
+// discover decides which features guests see. Those of a discovery follow the nodes
+// until the first machine names the class; a later change would give the machines of
+// one class different processors.
+func discover(o Observed, conditions *shared.Conditions, status *v1alpha2.VirtualMachineClassStatus) {
 	cpu := o.Class.Spec.CPU
 	switch cpu.Type {
 	case v1alpha2.CPUTypeFeatures:
 		status.CPUFeatures.Enabled = slices.Sorted(slices.Values(cpu.Features))
 	case v1alpha2.CPUTypeDiscovery:
-		discoverCommon(cpu, capable, conditions, status)
+		discoverCommon(o, conditions, status)
 		return
 	default:
 		status.CPUFeatures = v1alpha2.CPUFeatures{}
@@ -187,21 +157,29 @@ func discover(o Observed, capable []Node, conditions *shared.Conditions, status 
 		fmt.Sprintf("A class of the type %s needs no discovery", cpu.Type))
 }
 
-func discoverCommon(cpu v1alpha2.ClassCPU, capable []Node, conditions *shared.Conditions, status *v1alpha2.VirtualMachineClassStatus) {
-	if len(status.CPUFeatures.Enabled) == 0 {
-		// The caller has made sure that the selector can be read.
-		selector, _ := discoverySelector(cpu)
-		status.CPUFeatures.Enabled = commonFeatures(choose(capable, func(node Node) bool {
+func discoverCommon(o Observed, conditions *shared.Conditions, status *v1alpha2.VirtualMachineClassStatus) {
+	enabled := status.CPUFeatures.Enabled
+	if len(enabled) == 0 || len(o.Machines) == 0 {
+		// The caller has made sure that the selector can be read. A node on which the
+		// engine is down just now keeps its labels and its say.
+		selector, _ := machineclass.DiscoverySelector(o.Class.Spec.CPU)
+		enabled = machineclass.Common(labelsOf(choose(o.Nodes, func(node Node) bool {
 			return selector.Matches(labels.Set(node.Labels))
-		}))
+		})))
+		status.CPUFeatures.Enabled = enabled
 	}
-	if len(status.CPUFeatures.Enabled) == 0 {
+	if len(enabled) == 0 {
 		conditions.False(v1alpha2.ConditionDiscovered, v1alpha2.ReasonDiscoveryFailed,
 			"spec.cpu.discovery.nodeSelector: no chosen node runs machines, or the chosen nodes share no feature")
 		return
 	}
-	conditions.True(v1alpha2.ConditionDiscovered, v1alpha2.ReasonDiscoverySucceeded,
-		fmt.Sprintf("%d features were found", len(status.CPUFeatures.Enabled)))
+	found := fmt.Sprintf("%d features were found; guests see them and the model %s. They ", len(enabled), machineclass.BaseModel)
+	if len(o.Machines) == 0 {
+		found += "follow the nodes until a machine names the class"
+	} else {
+		found += "stay as they are while machines name the class"
+	}
+	conditions.True(v1alpha2.ConditionDiscovered, v1alpha2.ReasonDiscoverySucceeded, found)
 }
 
 // eventsFor tells a change of the condition Ready, once.

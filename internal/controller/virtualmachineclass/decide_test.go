@@ -5,7 +5,6 @@ package virtualmachineclass
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -69,11 +67,11 @@ func TestDecideReady(t *testing.T) {
 	discovery := v1alpha2.ClassCPU{Type: "Discovery", Discovery: &v1alpha2.CPUDiscovery{
 		NodeSelector: metav1.LabelSelector{MatchLabels: map[string]string{"zone": "a"}},
 	}}
-	const aes, vmx = "cpu-feature.node.kubevirt.io/aes=true", "cpu-feature.node.kubevirt.io/vmx=true"
+	const aes, vmx, nehalem = "cpu-feature.node.kubevirt.io/aes=true", "cpu-feature.node.kubevirt.io/vmx=true", "cpu-model.node.kubevirt.io/Nehalem=true"
 	nodes := []Node{
-		node("node-2", "4", "8Gi", "zone=b", aes, vmx, "cpu-model.node.kubevirt.io/Nehalem=true"),
-		node("node-1", "8", "4Gi", "zone=a", aes),
-		node("node-3", "64", "1Ti", "zone=a", aes, "kubevirt.io/schedulable=false"),
+		node("node-2", "4", "8Gi", "zone=b", aes, vmx, nehalem),
+		node("node-1", "8", "4Gi", "zone=a", aes, nehalem),
+		node("node-3", "64", "1Ti", "zone=a", aes, nehalem, "kubevirt.io/schedulable=false"),
 	}
 	for _, tc := range []struct {
 		name       string
@@ -101,12 +99,12 @@ func TestDecideReady(t *testing.T) {
 			nodes: nodes, ready: "True/SuitableNodesFound", phase: "Ready", available: "node-1", discovered: "False/DiscoverySkip", event: "Normal NodesFound",
 		},
 		{
-			name: "model", class: class(model), nodes: nodes, ready: "True/SuitableNodesFound", phase: "Ready", available: "node-2",
+			name: "model", class: class(model), nodes: nodes, ready: "True/SuitableNodesFound", phase: "Ready", available: "node-1 node-2",
 			discovered: "False/DiscoverySkip", event: "Normal NodesFound",
 		},
 		{
 			name: "model that no node has", class: class(v1alpha2.ClassCPU{Type: "Model", Model: "Penryn"}), nodes: nodes,
-			ready: "False/NoSuitableNodesFound", phase: "Pending", message: "spec.cpu.model: no chosen node can show the model Penryn",
+			ready: "False/NoSuitableNodesFound", phase: "Pending", message: "spec.cpu.model: no chosen node can show the model Penryn to guests; make a class with another model: the nodes offer Nehalem",
 			discovered: "False/DiscoverySkip", event: "Warning ClassNotReady",
 		},
 		{
@@ -115,17 +113,11 @@ func TestDecideReady(t *testing.T) {
 		},
 		{
 			name: "features that no node has", class: class(features), nodes: nodes[1:], ready: "False/NoSuitableNodesFound", phase: "Pending",
-			message: "no chosen node has all the features aes, vmx", features: "aes vmx", discovered: "False/DiscoverySkip", event: "Warning ClassNotReady",
+			message: "spec.cpu: no chosen node has all the features; node node-1, which has most, lacks vmx; make a class without them", features: "aes vmx", discovered: "False/DiscoverySkip", event: "Warning ClassNotReady",
 		},
 		{
 			name: "discovery", class: class(discovery), nodes: nodes, ready: "True/SuitableNodesFound", phase: "Ready", available: "node-1 node-2",
 			features: "aes", discovered: "True/DiscoverySucceeded", event: "Normal NodesFound",
-		},
-		{
-			name: "discovery is done once", class: class(discovery, func(c *v1alpha2.VirtualMachineClass) {
-				c.Status.CPUFeatures.Enabled = []string{"vmx"}
-			}), nodes: nodes, ready: "True/SuitableNodesFound", phase: "Ready", available: "node-2",
-			features: "vmx", discovered: "True/DiscoverySucceeded", event: "Normal NodesFound",
 		},
 		{
 			name: "discovery without nodes", class: class(discovery), nodes: nodes[:1], ready: "False/NoCpuFeaturesEnabled", phase: "Pending",
@@ -287,68 +279,6 @@ func TestDecideUse(t *testing.T) {
 				t.Errorf("phase: %q", got.Status.Status.Phase)
 			}
 		})
-	}
-}
-
-func TestSizingProblem(t *testing.T) {
-	quantity := func(text string) *resource.Quantity { return ptr.To(resource.MustParse(text)) }
-	memory := func(m v1alpha2.SizingPolicyMemory) []v1alpha2.SizingPolicy {
-		return []v1alpha2.SizingPolicy{{Cores: v1alpha2.SizingPolicyCores{Min: 1, Max: 4}, Memory: &m}}
-	}
-	for _, tc := range []struct {
-		name     string
-		policies []v1alpha2.SizingPolicy
-		want     string
-	}{
-		{name: "none"},
-		{name: "memory in order", policies: memory(v1alpha2.SizingPolicyMemory{Min: quantity("1Gi"), Max: quantity("1024Mi"), Step: quantity("1Mi")})},
-		{
-			name:     "cores reversed",
-			policies: []v1alpha2.SizingPolicy{{Cores: v1alpha2.SizingPolicyCores{Min: 4, Max: 1}}},
-			want:     "spec.sizingPolicies[0].cores: min 4 is greater than max 1; swap them",
-		},
-		{
-			name:     "step too large",
-			policies: []v1alpha2.SizingPolicy{{Cores: v1alpha2.SizingPolicyCores{Min: 1, Max: 4, Step: ptr.To(int32(5))}}},
-			want:     "spec.sizingPolicies[0].cores.step: 5 is greater than max 4; lower it",
-		},
-		{
-			name: "memory reversed", policies: memory(v1alpha2.SizingPolicyMemory{Min: quantity("2Gi"), Max: quantity("1Gi")}),
-			want: "spec.sizingPolicies[0].memory: min 2Gi is greater than max 1Gi; swap them",
-		},
-		{
-			name: "memory step", policies: memory(v1alpha2.SizingPolicyMemory{Step: quantity("0")}),
-			want: "spec.sizingPolicies[0].memory.step: 0 is not positive; raise it or leave it out",
-		},
-		{
-			name: "memory per core reversed",
-			policies: memory(v1alpha2.SizingPolicyMemory{PerCore: &v1alpha2.SizingPolicyMemoryPerCore{
-				Min: quantity("2Gi"), Max: quantity("1Gi"),
-			}}),
-			want: "spec.sizingPolicies[0].memory.perCore: min 2Gi is greater than max 1Gi; swap them",
-		},
-		{
-			name: "same range twice",
-			policies: []v1alpha2.SizingPolicy{
-				{Cores: v1alpha2.SizingPolicyCores{Min: 1, Max: 4}}, {Cores: v1alpha2.SizingPolicyCores{Min: 1, Max: 4}},
-			},
-			want: "spec.sizingPolicies[1].cores: 1-4 overlaps with spec.sizingPolicies[0].cores 1-4; let each count of cores be in one policy only",
-		},
-	} {
-		if got := sizingProblem(tc.policies); got != tc.want {
-			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
-		}
-	}
-}
-
-func TestCommonFeatures(t *testing.T) {
-	a := node("a", "1", "1Gi", "cpu-feature.node.kubevirt.io/x=true", "cpu-feature.node.kubevirt.io/y=true")
-	b := node("b", "1", "1Gi", "cpu-feature.node.kubevirt.io/y=true", "cpu-feature.node.kubevirt.io/x=false")
-	if got := commonFeatures([]Node{a, b}); !slices.Equal(got, []string{"y"}) {
-		t.Errorf("common features: %q", got)
-	}
-	if got := commonFeatures(nil); got != nil {
-		t.Errorf("features of no node: %q", got)
 	}
 }
 

@@ -19,8 +19,13 @@
 //	otherwise                              Ready    True/SuitableNodesFound      nobody
 //
 // A node passes if the engine runs on it (label kubevirt.io/schedulable), it matches
-// spec.nodeSelector, and it has the processor: any for Host and HostPassthrough, the
-// label of the model for Model, the labels of all features for Features and Discovery.
+// spec.nodeSelector, and it can show the processor: what that takes for each type of
+// class is told by package machineclass, whose rules are also those of the rendering.
+// Under software emulation there is no node for HostPassthrough.
+//
+// The features of a Discovery follow the nodes until a machine names the class, and
+// stay then: all its machines see the same processor, and a node that comes later
+// without one of them is not used.
 //
 //	Discovered  True/DiscoverySucceeded, False/DiscoveryFailed, False/DiscoverySkip
 //	InUse       True/VirtualMachineClassInUse, False/NotInUse

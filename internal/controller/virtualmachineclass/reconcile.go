@@ -20,10 +20,12 @@ import (
 type observer struct {
 	reader client.Reader
 	clock  clock.PassiveClock
+	// emulated is the module's setting softwareEmulation.
+	emulated bool
 }
 
 func (r *observer) observe(ctx context.Context, class *v1alpha2.VirtualMachineClass) (Observed, error) {
-	o := Observed{Class: class, Now: r.clock.Now()}
+	o := Observed{Class: class, Now: r.clock.Now(), Emulated: r.emulated}
 	nodes := &corev1.NodeList{}
 	if err := r.reader.List(ctx, nodes); err != nil {
 		return o, fmt.Errorf("listing the nodes: %w", err)
