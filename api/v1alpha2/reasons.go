@@ -207,6 +207,9 @@ const (
 	ReasonPodConditionMissing ConditionReason = "PodConditionMissing"
 	// ReasonGuestNotRunning means that the guest's pod runs and the guest in it does not.
 	ReasonGuestNotRunning ConditionReason = "GuestNotRunning"
+	// ReasonNodeNotReady means that the guest's node does not answer, so that nobody knows what becomes of the guest. The
+	// administrator brings the node back, or tells the cluster that it is off for good.
+	ReasonNodeNotReady ConditionReason = "NodeNotReady"
 )
 
 // Reasons of what VirtualMachine tells about a running guest.

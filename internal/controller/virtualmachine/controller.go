@@ -36,6 +36,9 @@ const (
 	indexPodsByGuest = "virtualmachine.guest"
 	// indexAttachments finds attachments by their machine.
 	indexAttachments = "virtualmachine.attachment"
+
+	indexMigrationsByGuest = "virtualmachine.migration"
+	indexGuestsByNode      = "virtualmachine.node"
 )
 
 // concurrency is how many machines are reconciled at once.
@@ -86,6 +89,7 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
 		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
 		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
+		Watches(&virtv1.VirtualMachineInstanceMigration{}, handler.EnqueueRequestsFromMapFunc(guestOfMigration)).
 		Watches(&v1alpha2.VirtualMachineIPAddress{}, r.byIndex(indexByClaim, client.Object.GetName)).
 		Watches(&v1alpha2.VirtualMachineClass{}, r.byIndex(indexByClass, client.Object.GetName)).
 		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk))).
@@ -96,7 +100,8 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		WatchesMetadata(&corev1.Secret{}, r.byIndex(indexBySecret, client.Object.GetName)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(guestOfPod)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(r.bridgeReportChanged())).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(nodeSetChanged()))
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(nodeSetChanged())).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.machinesOnNode), builder.WithPredicates(nodeAnswers()))
 }
 
 func addIndexes(indexer client.FieldIndexer) error {
@@ -125,6 +130,9 @@ func addIndexes(indexer client.FieldIndexer) error {
 		}
 	}
 	if err := addWriterIndexes(ctx, indexer); err != nil {
+		return err
+	}
+	if err := addDisruptionIndexes(ctx, indexer); err != nil {
 		return err
 	}
 	return indexer.IndexField(ctx, &corev1.Pod{}, indexPodsByGuest, guestNames)
@@ -218,17 +226,5 @@ func (r *reconciler) bridgeReportChanged() predicate.Predicate {
 			return wasAble != isAble || wasReported != isReported
 		},
 		GenericFunc: func(event.GenericEvent) bool { return false },
-	}
-}
-
-// nodeSetChanged lets through that a node came, went, or was joined by KubeVirt's
-// agent; the many other changes of a node are none of the machines' business.
-func nodeSetChanged() predicate.Predicate {
-	return predicate.Funcs{
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			before, ok := e.ObjectOld.(*corev1.Node)
-			after, okNew := e.ObjectNew.(*corev1.Node)
-			return ok && okNew && canRunGuests(before) != canRunGuests(after)
-		},
 	}
 }

@@ -32,6 +32,8 @@ func testReconciler(t *testing.T, objects ...client.Object) *reconciler {
 	}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithIndex(&corev1.Pod{}, indexPodsByGuest, guestNames).
+		WithIndex(&virtv1.VirtualMachineInstanceMigration{}, indexMigrationsByGuest, guestsOfMigration).
+		WithIndex(&virtv1.VirtualMachineInstance{}, indexGuestsByNode, nodesOfGuest).
 		WithIndex(&v1alpha2.VirtualMachine{}, indexByDevice, func(object client.Object) []string {
 			return deviceKeys(object.(*v1alpha2.VirtualMachine))
 		})

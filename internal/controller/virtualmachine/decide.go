@@ -175,7 +175,7 @@ func wantedStatus(o Observed, deps dependencies, state power) *v1alpha2.VirtualM
 	status.ObservedGeneration = want.Generation
 	status.Phase = state.phase
 	deps.setConditions(conditions)
-	setRunning(conditions, state)
+	setRunning(conditions, o, state)
 	setAddress(status, o, deps)
 	status.BlockDeviceRefs = blockDevices(o, state.phase)
 	setGuest(status, conditions, o)
@@ -194,9 +194,13 @@ func shownPhase(machine *v1alpha2.VirtualMachine) v1alpha2.MachinePhase {
 	return machine.Status.Phase
 }
 
-func setRunning(conditions *shared.Conditions, state power) {
+func setRunning(conditions *shared.Conditions, o Observed, state power) {
 	status := metav1.ConditionFalse
-	if state.running {
+	switch {
+	case state.running && o.Silence != nil:
+		conditions.Unknown(v1alpha2.ConditionRunning, v1alpha2.ReasonNodeNotReady, o.Silence.message())
+		return
+	case state.running:
 		status = metav1.ConditionTrue
 	}
 	conditions.Set(v1alpha2.ConditionRunning, status, state.reason, state.message)
@@ -228,6 +232,8 @@ func setReady(conditions *shared.Conditions, o Observed, state power, deps depen
 			"The guest runs as it was started; the change is refused: "+o.Refusal)
 	case problem != nil && state.reason != v1alpha2.ReasonInternalVirtualMachineError:
 		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonDependenciesNotReady, problem.message)
+	case state.running && o.Silence != nil:
+		conditions.False(v1alpha2.ConditionReady, v1alpha2.ReasonNodeNotReady, o.Silence.message())
 	case state.running:
 		conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, state.message)
 	case state.phase == v1alpha2.MachineStopped:

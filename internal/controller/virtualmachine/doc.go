@@ -43,6 +43,9 @@
 //	Stopped, no start expected                  Stopped      False/NotRunning                   True/Stopped
 //	being deleted                               Terminating  False/PodTerminating               False/Terminating
 //
+// A guest whose node does not answer keeps its phase, since nobody knows better:
+// Running becomes Unknown and Ready False, both with NodeNotReady.
+//
 // A missing dependency makes Ready False/DependenciesNotReady in every row. A change
 // that the engine refuses while the guest runs leaves the guest alone and makes Ready
 // False/ConfigurationNotApplied.
@@ -55,6 +58,20 @@
 //	AgentVersionNotSupported  True    KubeVirt calls its agent too old             the user: update it in the guest
 //	FilesystemFrozen          True    its file systems are frozen                  whoever froze them
 //	FirmwareUpToDate          False   it runs in the launcher of an older release  nobody: moving or restarting it helps
+//
+// # Disruptions
+//
+// These are there while a guest runs; all but Migratable only while they have
+// something to say.
+//
+//	condition         reason                                  status  who acts
+//	Migratable        VirtualMachineMigratable                True
+//	                  VirtualMachineDisksNotMigratable        False   the user: disks on ReadWriteMany volumes
+//	                  VirtualMachineHostDevicesNotMigratable  False   the user: stop it before its node is emptied
+//	                  VirtualMachineNonMigratable             False   the administrator: another node, or as above
+//	Migrating         Pending, ReadyToMigrate                 False   nobody: the message says how far it is
+//	                  InProgress                              True    nobody
+//	EvictionRequired  EvictionRequired                        True    nobody, or whoever can stop the machine
 //
 // # Run policies
 //

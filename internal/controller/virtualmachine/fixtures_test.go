@@ -118,6 +118,7 @@ func guest(phase virtv1.VirtualMachineInstancePhase) func(*Observed) {
 		o.Guest.Namespace, o.Guest.Name = "team", "web"
 		o.Engine.Status.RunStrategy = *o.Engine.Spec.RunStrategy
 		o.Pods = []corev1.Pod{guestPod("virt-launcher-web-abcde", "uid-of-pod", "10.66.10.5")}
+		o.OtherNodes = []string{"node-2"}
 	}
 }
 

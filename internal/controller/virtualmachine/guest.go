@@ -33,8 +33,8 @@ func setGuest(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditio
 		status.NodeName, status.Resources, status.GuestOSInfo, status.VirtualMachinePods = "", nil, nil, nil
 		conditions.Remove(v1alpha2.ConditionAgentReady)
 		conditions.Remove(v1alpha2.ConditionAgentVersionNotSupported)
-		conditions.Remove(v1alpha2.ConditionMigratable)
 		clearSoftware(status, conditions)
+		clearDisruptions(conditions)
 		return
 	}
 	status.NodeName = o.Guest.Status.NodeName
@@ -42,9 +42,9 @@ func setGuest(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditio
 	status.VirtualMachinePods = machinePods(o)
 	status.MigrationState = migrationState(o.Guest.Status.MigrationState, status.MigrationState)
 	setAgent(status, conditions, o.Guest)
-	setMigratable(conditions, o.Guest)
 	setSoftware(status, conditions, o)
 	setFrozen(conditions, o.Guest)
+	setDisruptions(conditions, o)
 }
 
 func setAgent(status *v1alpha2.VirtualMachineStatus, conditions *shared.Conditions, guest *virtv1.VirtualMachineInstance) {
@@ -71,29 +71,6 @@ func guestOSInfo(in virtv1.VirtualMachineInstanceGuestOSInfo) *v1alpha2.GuestOSI
 	return &v1alpha2.GuestOSInfo{
 		ID: in.ID, Name: in.Name, PrettyName: in.PrettyName, Version: in.Version, VersionID: in.VersionID,
 		KernelRelease: in.KernelRelease, KernelVersion: in.KernelVersion, Machine: in.Machine,
-	}
-}
-
-// migrationReasons translates KubeVirt's reasons why a guest cannot move; all
-// others are VirtualMachineNonMigratable.
-var migrationReasons = map[string]v1alpha2.ConditionReason{
-	virtv1.VirtualMachineInstanceReasonDisksNotMigratable:      v1alpha2.ReasonVirtualMachineDisksNotMigratable,
-	virtv1.VirtualMachineInstanceReasonHostDeviceNotMigratable: v1alpha2.ReasonVirtualMachineHostDevicesNotMigratable,
-}
-
-func setMigratable(conditions *shared.Conditions, guest *virtv1.VirtualMachineInstance) {
-	condition := guestCondition(guest, virtv1.VirtualMachineInstanceIsMigratable)
-	switch {
-	case condition == nil:
-		conditions.Remove(v1alpha2.ConditionMigratable)
-	case condition.Status == corev1.ConditionTrue:
-		conditions.True(v1alpha2.ConditionMigratable, v1alpha2.ReasonVirtualMachineMigratable, "The guest can be moved to another node.")
-	default:
-		reason, known := migrationReasons[condition.Reason]
-		if !known {
-			reason = v1alpha2.ReasonVirtualMachineNonMigratable
-		}
-		conditions.False(v1alpha2.ConditionMigratable, reason, "The guest cannot be moved: "+condition.Message)
 	}
 }
 

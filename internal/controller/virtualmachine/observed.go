@@ -43,6 +43,12 @@ type Observed struct {
 	Started *virtv1.VirtualMachineInstanceTemplateSpec
 	// LauncherImage is the image that this release runs guests in.
 	LauncherImage string
+	// Migration moves the guest to another node and has not ended.
+	Migration *virtv1.VirtualMachineInstanceMigration
+	// OtherNodes could take the running guest, sorted.
+	OtherNodes []string
+	// Silence is how the guest's node fails to answer.
+	Silence *Silence
 	// Binding is what the nodes' reports come to.
 	Binding BindingVerdict
 	// Refusal is what the API server or a webhook said to the machine's children a

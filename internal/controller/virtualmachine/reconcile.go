@@ -25,6 +25,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/cloudinit"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
+	"github.com/deckhouse/virtualization/internal/controller/shared/placement"
 )
 
 type loop = shared.Reconciler[*v1alpha2.VirtualMachine, Observed]
@@ -150,7 +151,10 @@ func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error
 	if o.Secret, err = r.secret(ctx, o.Machine); err != nil {
 		return err
 	}
-	if o.Binding, err = r.bindingVerdict(ctx); err != nil {
+	if o.Migration, err = r.migration(ctx, o.Machine); err != nil {
+		return err
+	}
+	if err := r.observeNodes(ctx, o); err != nil {
 		return err
 	}
 	return r.observeRunning(ctx, o)
@@ -232,19 +236,40 @@ func (r *reconciler) podsOf(ctx context.Context, machine *v1alpha2.VirtualMachin
 	return pods.Items, nil
 }
 
-// bindingVerdict reads what the nodes' agents report. The lists are only looked
+// observeNodes reads what the nodes and their agents say. The lists are only looked
 // at, so they need not be copied out of the cache.
-func (r *reconciler) bindingVerdict(ctx context.Context) (BindingVerdict, error) {
+func (r *reconciler) observeNodes(ctx context.Context, o *Observed) error {
 	nodes := &corev1.NodeList{}
 	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return BindingVerdict{}, fmt.Errorf("listing nodes: %w", err)
+		return fmt.Errorf("listing nodes: %w", err)
 	}
 	routers := &corev1.PodList{}
 	err := r.Client.List(ctx, routers, client.InNamespace(r.namespace), client.MatchingLabels{labelApp: routerApp}, client.UnsafeDisableDeepCopy)
 	if err != nil {
-		return BindingVerdict{}, fmt.Errorf("listing the nodes' agents: %w", err)
+		return fmt.Errorf("listing the nodes' agents: %w", err)
 	}
-	return judgeBinding(nodes.Items, routers.Items), nil
+	o.Binding = judgeBinding(nodes.Items, routers.Items)
+	if o.guestActive() {
+		o.OtherNodes = placement.Others(o.Guest, nodes.Items)
+		o.Silence = silenceOf(o.Guest.Status.NodeName, nodes.Items)
+	}
+	return nil
+}
+
+// migration is the one that is under way, of which the engine lets there be one at
+// a time.
+func (r *reconciler) migration(ctx context.Context, machine *v1alpha2.VirtualMachine) (*virtv1.VirtualMachineInstanceMigration, error) {
+	migrations := &virtv1.VirtualMachineInstanceMigrationList{}
+	err := r.Client.List(ctx, migrations, client.InNamespace(machine.Namespace), client.MatchingFields{indexMigrationsByGuest: machine.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing migrations: %w", err)
+	}
+	for i := range migrations.Items {
+		if !migrations.Items[i].IsFinal() {
+			return &migrations.Items[i], nil
+		}
+	}
+	return nil, nil
 }
 
 // requestsFor makes a reconcile request of each name in a namespace.
