@@ -50,6 +50,10 @@ var DefaultConverter = Converter{
 type conversion struct {
 	format      image.Format
 	virtualSize int64
+	// part is what of the disk is converted, all of it if its length is 0.
+	part span
+	// spent is the processor time of earlier runs for the same disk.
+	spent time.Duration
 	// socket and export are where the image is served.
 	socket, export string
 	disk           *disk
@@ -74,7 +78,7 @@ func (c conversion) arguments() ([]string, error) {
 		// Otherwise QEMU may take a size that it computes from cylinders.
 		options["force_size_calc"] = "current_size"
 	}
-	from, err := json.Marshal(options)
+	from, to, err := c.ends(options)
 	if err != nil {
 		return nil, err
 	}
@@ -88,24 +92,50 @@ func (c conversion) arguments() ([]string, error) {
 	if c.disk.blank {
 		arguments = append(arguments, "--target-is-zero")
 	}
-	return append(arguments, "json:"+string(from), c.disk.Path()), nil
+	return append(arguments, from, to), nil
+}
+
+// ends are the source and the target of the conversion, or the same part of both.
+func (c conversion) ends(source map[string]any) (from, to string, err error) {
+	if c.part.length == 0 {
+		encoded, err := json.Marshal(source)
+		return "json:" + string(encoded), c.disk.Path(), err
+	}
+	driver := "file"
+	if c.disk.IsDevice() {
+		driver = "host_device"
+	}
+	target := map[string]any{"driver": driver, "filename": c.disk.Path()}
+	ends := [2]string{}
+	for i, whole := range []map[string]any{source, target} {
+		encoded, err := json.Marshal(map[string]any{"driver": "raw", "offset": c.part.offset, "size": c.part.length, "file": whole})
+		if err != nil {
+			return "", "", err
+		}
+		ends[i] = "json:" + string(encoded)
+	}
+	return ends[0], ends[1], nil
 }
 
 // maxOutput is how much of the converter's output is kept.
 const maxOutput = 4 << 10
 
-// run converts. ready is called when the converter is bounded: nothing of the
-// image may reach it earlier.
-func (c Converter) run(ctx context.Context, job conversion, ready func()) error {
+// run converts and returns the processor time that it took. ready is called when
+// the converter is bounded: nothing of the image may reach it earlier.
+func (c Converter) run(ctx context.Context, job conversion, ready func()) (spent time.Duration, err error) {
 	arguments, err := job.arguments()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	limits := confinement{readable: c.Readable, writable: []string{os.DevNull, job.disk.Path()}}
-	return limits.run(func() error { return c.runConfined(ctx, job, arguments, ready) })
+	err = limits.run(func() (err error) {
+		spent, err = c.runConfined(ctx, job, arguments, ready)
+		return err
+	})
+	return spent, err
 }
 
-func (c Converter) runConfined(ctx context.Context, job conversion, arguments []string, ready func()) error {
+func (c Converter) runConfined(ctx context.Context, job conversion, arguments []string, ready func()) (time.Duration, error) {
 	output := &tail{}
 	command := exec.CommandContext(ctx, c.Command, arguments...)
 	command.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
@@ -113,31 +143,29 @@ func (c Converter) runConfined(ctx context.Context, job conversion, arguments []
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	command.WaitDelay = 10 * time.Second
 	if err := command.Start(); err != nil {
-		return fmt.Errorf("start the converter: %w", err)
+		return 0, fmt.Errorf("start the converter: %w", err)
 	}
-	if err := c.limit(command.Process.Pid, job.virtualSize); err != nil {
+	if err := c.limit(command.Process.Pid, job); err != nil {
 		_ = command.Process.Kill()
 		_ = command.Wait()
-		return fmt.Errorf("bound the converter: %w", err)
+		return 0, fmt.Errorf("bound the converter: %w", err)
 	}
 	ready()
 	err := command.Wait()
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return 0, ctx.Err()
 	case err != nil:
-		return job.failure(err, output.String())
+		return 0, job.failure(err, output.String())
 	}
-	return nil
+	return command.ProcessState.UserTime() + command.ProcessState.SystemTime(), nil
 }
 
 // limit bounds the running converter. It waits for the image meanwhile.
-func (c Converter) limit(pid int, virtualSize int64) error {
-	gibibytes := time.Duration(virtualSize>>30 + 1)
-	seconds := uint64((c.Processor + c.ProcessorPerGiB*gibibytes) / time.Second)
+func (c Converter) limit(pid int, job conversion) error {
 	for resource, value := range map[int]uint64{
 		unix.RLIMIT_AS:     c.Memory,
-		unix.RLIMIT_CPU:    seconds,
+		unix.RLIMIT_CPU:    c.processorSeconds(job),
 		unix.RLIMIT_CORE:   0,
 		unix.RLIMIT_NOFILE: 64,
 	} {
@@ -147,6 +175,13 @@ func (c Converter) limit(pid int, virtualSize int64) error {
 		}
 	}
 	return nil
+}
+
+// processorSeconds is what is left of the processor time for the whole disk, however
+// many runs it takes.
+func (c Converter) processorSeconds(job conversion) uint64 {
+	gibibytes := time.Duration(job.virtualSize>>30 + 1)
+	return uint64(max((c.Processor+c.ProcessorPerGiB*gibibytes-job.spent)/time.Second, 1))
 }
 
 // failure gives the converter's end a reason. The image is at fault unless the

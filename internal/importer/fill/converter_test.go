@@ -67,14 +67,10 @@ func standIn(mode string, arguments []string) error {
 	if !found {
 		return errors.New("no source in " + fmt.Sprint(arguments))
 	}
-	var options struct {
-		File struct {
-			Export string `json:"export"`
-			Server struct {
-				Path string `json:"path"`
-			} `json:"server"`
-		} `json:"file"`
+	if strings.HasPrefix(from, `{"driver":"raw"`) {
+		return standInForASlice(from, arguments[len(arguments)-1])
 	}
+	var options standInImage
 	if err := json.Unmarshal([]byte(from), &options); err != nil {
 		return err
 	}
@@ -92,6 +88,10 @@ func standIn(mode string, arguments []string) error {
 	case "full":
 		return errors.New("error while writing at byte 512: No space left on device")
 	case "limits":
+		// Whoever is answered has been bounded.
+		if _, _, err := connect(options.File.Server.Path, options.File.Export); err != nil {
+			return err
+		}
 		limits, err := os.ReadFile("/proc/self/limits")
 		return errors.Join(err, errors.New(limitOf(limits, "Max cpu time")+limitOf(limits, "Max address space")+limitOf(limits, "Max core file size")+limitOf(limits, "Max open files")))
 	case "curious":
@@ -109,6 +109,58 @@ func standIn(mode string, arguments []string) error {
 		return err
 	}
 	_, err = target.WriteAt(file, 0)
+	return err
+}
+
+// standInImage is what a stand-in has to know of its source.
+type standInImage struct {
+	File struct {
+		Export string `json:"export"`
+		Server struct {
+			Path string `json:"path"`
+		} `json:"server"`
+	} `json:"file"`
+}
+
+// standInForASlice reads the beginning of the image, as for its tables, and then a
+// part of it.
+func standInForASlice(from, to string) error {
+	var source struct {
+		Offset, Size int64
+		File         standInImage
+	}
+	var target struct {
+		Driver       string
+		Offset, Size int64
+		File         struct{ Driver, Filename string }
+	}
+	if err := errors.Join(json.Unmarshal([]byte(from), &source), json.Unmarshal([]byte(strings.TrimPrefix(to, "json:")), &target)); err != nil {
+		return err
+	}
+	if source.Offset != target.Offset || source.Size != target.Size || target.Driver != "raw" || target.File.Driver != "file" {
+		return fmt.Errorf("source %s and target %s", from, to)
+	}
+	connection, _, err := connect(source.File.File.Server.Path, source.File.File.Export)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	part := make([]byte, source.Size)
+	if err := readPart(connection, part[:4096], 0); err != nil {
+		return err
+	}
+	const step = 64 << 10
+	for at := int64(0); at < source.Size; at += step {
+		if err := readPart(connection, part[at:min(at+step, source.Size)], uint64(source.Offset+at)); err != nil {
+			return err
+		}
+	}
+	written, err := os.OpenFile(target.File.Filename, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer written.Close()
+	_, err = written.WriteAt(part, target.Offset)
 	return err
 }
 
@@ -137,20 +189,12 @@ func limitOf(limits []byte, name string) string {
 
 // readAll reads the whole image over the socket, in small steps.
 func readAll(path, export, order string) ([]byte, error) {
-	connection, err := net.Dial("unix", path)
+	connection, size, err := connect(path, export)
 	if err != nil {
 		return nil, err
 	}
 	defer connection.Close()
-	hello := "\x00\x00\x00\x03IHAVEOPT\x00\x00\x00\x01\x00\x00\x00" + string(rune(len(export))) + export
-	if _, err := io.WriteString(connection, hello); err != nil {
-		return nil, err
-	}
-	var greeting [18 + 10]byte
-	if _, err := io.ReadFull(connection, greeting[:]); err != nil {
-		return nil, err
-	}
-	file := make([]byte, binary.BigEndian.Uint64(greeting[18:]))
+	file := make([]byte, size)
 	const step = 60000
 	var offsets []int
 	for at := 0; at < len(file); at += step {
@@ -165,6 +209,24 @@ func readAll(path, export, order string) ([]byte, error) {
 		}
 	}
 	return file, nil
+}
+
+// connect greets a server and returns the size of its disk.
+func connect(path, export string) (net.Conn, int64, error) {
+	connection, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, 0, err
+	}
+	hello := "\x00\x00\x00\x03IHAVEOPT\x00\x00\x00\x01\x00\x00\x00" + string(rune(len(export))) + export
+	var greeting [18 + 10]byte
+	_, err = io.WriteString(connection, hello)
+	if err == nil {
+		_, err = io.ReadFull(connection, greeting[:])
+	}
+	if err != nil {
+		connection.Close()
+	}
+	return connection, int64(binary.BigEndian.Uint64(greeting[18:])), err
 }
 
 func readPart(connection net.Conn, p []byte, offset uint64) error {

@@ -9,14 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
-	"path/filepath"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/deckhouse/virtualization/internal/image"
-	"github.com/deckhouse/virtualization/internal/importer/nbd"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
 	"github.com/deckhouse/virtualization/internal/importer/stream"
@@ -98,18 +92,26 @@ func (p *pass) reach(_ context.Context, m *mark) error {
 	if err := p.disk.Sync(); err != nil {
 		return err
 	}
-	if _, ok := p.Source.(source.Resumable); !ok || p.size() == source.UnknownSize || p.stream.Validator() == "" {
+	if !p.canGoOn() {
 		return nil
 	}
 	kept := p.sink
 	kept.Written = m.written
+	return p.keep(kept, m.offset, m.hashes)
+}
+
+// canGoOn tells whether a checkpoint would be of use.
+func (p *pass) canGoOn() bool {
+	_, ok := p.Source.(source.Resumable)
+	return ok && p.size() != source.UnknownSize && p.stream.Validator() != ""
+}
+
+func (p *pass) keep(kept sink, offset int64, hashes map[string][]byte) error {
 	remembered, err := json.Marshal(kept)
 	if err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)
 	}
-	p.Save(report.Checkpoint{
-		Validator: p.stream.Validator(), Offset: m.offset, Size: p.size(), Hashes: m.hashes, Sink: string(remembered),
-	})
+	p.Save(report.Checkpoint{Validator: p.stream.Validator(), Offset: offset, Size: p.size(), Hashes: hashes, Sink: string(remembered)})
 	return nil
 }
 
@@ -135,69 +137,6 @@ func (p *pass) handOver() source.Source {
 	first := restarted(p.Source, p.stream.recorded(), p.stream)
 	p.stream = nil
 	return first
-}
-
-// exportName is what the image is called towards the converter.
-const exportName = "image"
-
-// convert lets the converter read the image through a window.
-func (p *pass) convert(ctx context.Context) error {
-	directory, err := os.MkdirTemp("", "fill")
-	if err != nil {
-		return fmt.Errorf("make a directory for the converter's socket: %w", err)
-	}
-	defer os.RemoveAll(directory)
-	socket := filepath.Join(directory, "image")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return fmt.Errorf("make the converter's socket: %w", err)
-	}
-	defer listener.Close()
-	p.Progress.phase.Store(report.PhaseConverting)
-	p.raw = stream.NewHashingReader(p.content, p.sums.list()...)
-	job := conversion{format: p.sink.Image.Format, virtualSize: p.sink.Image.VirtualSize, socket: socket, export: exportName, disk: p.disk}
-	if err := p.throughWindow(ctx, p.window, listener, job); err != nil {
-		return err
-	}
-	if end := p.sink.Image.VirtualSize; !p.disk.blank {
-		if err := p.disk.Zero(ctx, end, p.disk.Size()-end); err != nil {
-			return err
-		}
-	}
-	if len(p.sums) == 0 {
-		return nil // The stream was for the converter only, and need not end.
-	}
-	return p.verify()
-}
-
-// throughWindow runs the converter, the server it reads from and the stream
-// behind that. What the window fails with is the cause of all other errors.
-func (p *pass) throughWindow(ctx context.Context, w *window, listener net.Listener, job conversion) error {
-	serving, stopServing := context.WithCancel(ctx)
-	defer stopServing()
-	var group errgroup.Group
-	group.Go(func() error { return w.run(p.raw) })
-	group.Go(func() error {
-		defer stopServing()
-		err := p.Converter.run(ctx, job, func() {
-			group.Go(func() error {
-				return (&nbd.Server{Export: exportName, Disk: w, Size: w.size}).Serve(serving, listener)
-			})
-		})
-		if err != nil {
-			// The window's own failure came first, if there is one.
-			w.abort(err)
-			p.stop()
-			return err
-		}
-		w.finish()
-		return nil
-	})
-	err := group.Wait()
-	if cause := w.failure(); cause != nil && ctx.Err() == nil {
-		return cause
-	}
-	return err
 }
 
 // limit is how large the guest's disk is.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/image/qcow2"
@@ -38,6 +39,10 @@ type sink struct {
 	// Written is what the volume has to hold for the checkpoint to be true.
 	Written []sample   `json:"written,omitempty"`
 	Image   image.Info `json:"image"`
+	// Converted is how much of the disk a converter has finished, Seen what it was
+	// shown meanwhile.
+	Converted int64 `json:"converted,omitempty"`
+	Seen      *seen `json:"seen,omitempty"`
 }
 
 // pass goes through the image's file once.
@@ -197,7 +202,7 @@ func (p *pass) choose(ctx context.Context) error {
 // inspectWhole looks at all that a converter would follow. It reads through the
 // window, so that the converter gets the very bytes.
 func (p *pass) inspectWhole() error {
-	p.window = newWindow(p.ranged, p.ranged.Size(), p.head, len(p.sums) > 0)
+	p.window = newWindow(p.ranged, p.ranged.Size(), p.start, p.head, len(p.sums) > 0)
 	info, err := image.InspectAt(p.window, p.ranged.Size())
 	if err != nil {
 		return err
@@ -235,14 +240,14 @@ func (p *pass) resume(ctx context.Context, c *report.Checkpoint) error {
 	cannot := func(why string) error { return &source.ChangedError{Why: why} }
 	from, resumable := p.Source.(source.Resumable)
 	switch {
-	case json.Unmarshal([]byte(c.Sink), &p.sink) != nil || (p.sink.Method != methodPlain && p.sink.Method != methodScatter):
+	case json.Unmarshal([]byte(c.Sink), &p.sink) != nil || !slices.Contains([]string{methodPlain, methodScatter, methodConvert}, p.sink.Method):
 		return cannot("the checkpoint is of another version of the importer")
-	case !resumable || c.Validator == "" || c.Offset <= 0 || c.Offset%p.chunk != 0:
+	case !resumable || c.Validator == "":
 		return cannot("the source cannot be read from the middle on")
 	}
 	p.disk.blank, p.start = p.sink.Blank, c.Offset
 	p.sums = newSums(p.Checksums)
-	if err := p.sums.restore(c.Hashes); err != nil {
+	if err := p.restore(c); err != nil {
 		return cannot(err.Error())
 	}
 	if there, err := p.disk.holds(ctx, p.sink.Written); err != nil {
@@ -250,29 +255,44 @@ func (p *pass) resume(ctx context.Context, c *report.Checkpoint) error {
 	} else if !there {
 		return cannot("the volume is not the one of the checkpoint")
 	}
-	opened, err := from.OpenAt(ctx, c.Offset, c.Validator)
+	opened, err := from.OpenAt(ctx, p.start, c.Validator)
 	if err != nil {
 		return err
 	}
 	p.stream = watch(opened, p.Progress)
-	p.Progress.begin(report.PhaseTransferring, c.Offset, opened.Size())
+	p.Progress.begin(report.PhaseTransferring, p.start, opened.Size())
 	p.content = p.stream
 	if size := opened.Size(); size != source.UnknownSize {
-		p.content = stream.Exactly(p.stream, size-c.Offset)
+		p.content = stream.Exactly(p.stream, size-p.start)
 	}
-	if p.sink.Method == methodScatter {
-		return p.resumeScatter(ctx, c)
-	}
-	return nil
+	return p.resumeRanged(ctx, c)
 }
 
-func (p *pass) resumeScatter(ctx context.Context, c *report.Checkpoint) error {
+// restore brings the hashes to where the stream begins.
+func (p *pass) restore(c *report.Checkpoint) error {
+	if p.sink.Method == methodConvert {
+		return p.restoreConversion()
+	}
+	if c.Offset <= 0 || c.Offset%p.chunk != 0 {
+		return errors.New("the source cannot be read from there on")
+	}
+	return p.sums.restore(c.Hashes)
+}
+
+// resumeRanged opens what is read at random again.
+func (p *pass) resumeRanged(ctx context.Context, c *report.Checkpoint) error {
+	if p.sink.Method == methodPlain {
+		return nil
+	}
 	ranged, ok := p.Source.(source.Ranged)
 	if !ok {
 		return &source.ChangedError{Why: "the source cannot be read at random any more"}
 	}
 	if err := p.openRanged(ctx, ranged, c.Validator); err != nil {
 		return err
+	}
+	if p.sink.Method == methodConvert {
+		return p.resumeConversion()
 	}
 	before := p.sink.Tables
 	if err := p.readTables(); err != nil {

@@ -25,10 +25,12 @@ type steps struct {
 	// chunk ahead of the one that is being made durable, so what has to be
 	// repeated after a crash is at most two of them.
 	chunk int64
+	// slice is how much of a disk a converter makes at once in the beginning.
+	slice int64
 }
 
-// usualSteps cost at most 64 MiB after a crash.
-var usualSteps = steps{piece: 1 << 20, chunk: 32 << 20}
+// usualSteps cost at most 64 MiB after a crash, or a slice.
+var usualSteps = steps{piece: 1 << 20, chunk: 32 << 20, slice: 256 << 20}
 
 // piece is a part of the file, on loan to all consumers.
 type piece struct {

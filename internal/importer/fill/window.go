@@ -36,6 +36,8 @@ const (
 type window struct {
 	ranged io.ReaderAt
 	size   int64
+	// first is the block that the stream begins with.
+	first int64
 	// whole says that the stream has to come to its end.
 	whole bool
 	// head is what was read of the stream before.
@@ -64,6 +66,8 @@ type window struct {
 	// blocks that were read at random before the stream came to them.
 	streamed  []digest
 	requested map[int64]digest
+	// before is what an earlier window has to have seen of the same file.
+	before *seen
 }
 
 type digest [sha256.Size]byte
@@ -76,8 +80,12 @@ type windowBlock struct {
 	users   int
 }
 
-func newWindow(ranged io.ReaderAt, size int64, head []byte, whole bool) *window {
-	w := &window{ranged: ranged, size: size, whole: whole, head: head, wanted: readAhead, blocks: map[int64]*windowBlock{}, requested: map[int64]digest{}}
+// newWindow makes a window on a file whose stream begins at an offset. Only a stream
+// from the beginning on can be whole.
+func newWindow(ranged io.ReaderAt, size, offset int64, head []byte, whole bool) *window {
+	first := offset / blockSize
+	w := &window{ranged: ranged, size: size, first: first, next: first, wanted: first + readAhead, whole: whole, head: head,
+		blocks: map[int64]*windowBlock{}, requested: map[int64]digest{}}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
@@ -181,8 +189,8 @@ func (w *window) request(index int64) error {
 	w.clock++
 	b.used = w.clock
 	w.changed.Broadcast()
-	if index < w.next {
-		return compare(sum, w.streamed[index])
+	if index >= w.first && index < w.next {
+		return compare(sum, w.streamed[index-w.first])
 	}
 	if known, twice := w.requested[index]; twice {
 		return compare(sum, known)
@@ -256,7 +264,7 @@ func (w *window) failure() error {
 func (w *window) run(r io.Reader) error {
 	w.start()
 	buffer := make([]byte, blockSize)
-	for index := int64(0); index*blockSize < w.size; index++ {
+	for index := w.first; index*blockSize < w.size; index++ {
 		if !w.await(index) {
 			return nil
 		}
@@ -315,6 +323,9 @@ func (w *window) arrive(index int64, content []byte) error {
 		w.blocks[index] = b
 	}
 	w.streamed = append(w.streamed, sum)
+	if !w.continues() {
+		return &source.ChangedError{Why: "the source sends other bytes than before"}
+	}
 	if known, twice := w.requested[index]; twice {
 		delete(w.requested, index)
 		return compare(sum, known)

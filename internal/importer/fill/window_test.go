@@ -44,7 +44,7 @@ func (c *counted) ReadAt(p []byte, offset int64) (int, error) {
 
 // through runs a window over the content until use returns.
 func through(content []byte, at io.ReaderAt, whole bool, use func(w *window)) error {
-	w := newWindow(at, int64(len(content)), nil, whole)
+	w := newWindow(at, int64(len(content)), 0, nil, whole)
 	ended := make(chan error, 1)
 	go func() { ended <- w.run(bytes.NewReader(content)) }()
 	use(w)
@@ -138,7 +138,7 @@ func TestWindowBeforeTheStream(t *testing.T) {
 		ok    bool
 	}{{"same", content, true}, {"other", other, false}} {
 		t.Run(tc.title, func(t *testing.T) {
-			w := newWindow(bytes.NewReader(tc.first), int64(len(content)), nil, true)
+			w := newWindow(bytes.NewReader(tc.first), int64(len(content)), 0, nil, true)
 			wantPart(t, w, tc.first, 2<<20, 3<<20)
 			w.finish()
 			err := w.run(bytes.NewReader(content))
@@ -156,7 +156,7 @@ func TestWindowNoticesBlocksThatChange(t *testing.T) {
 	other := bytes.Clone(content)
 	other[5] ^= 1
 	source1 := &switching{now: content}
-	w := newWindow(source1, int64(len(content)), nil, false)
+	w := newWindow(source1, int64(len(content)), 0, nil, false)
 	for offset := range 60 {
 		wantPart(t, w, content, offset<<20, 10)
 	}
@@ -177,13 +177,13 @@ func (s *switching) ReadAt(p []byte, offset int64) (int, error) {
 func TestWindowKeepsTheHead(t *testing.T) {
 	content := rawDisk(3 << 20)
 	head := bytes.Clone(content[:1<<20+10])
-	w := newWindow(bytes.NewReader(nil), int64(len(content)), head, false)
+	w := newWindow(bytes.NewReader(nil), int64(len(content)), 0, head, false)
 	wantPart(t, w, content, 0, 1<<20+10)
 	wantPart(t, w, content, 1<<20, 10)
 }
 
 func TestWindowBounds(t *testing.T) {
-	w := newWindow(bytes.NewReader(nil), 1000, nil, false)
+	w := newWindow(bytes.NewReader(nil), 1000, 0, nil, false)
 	for _, tc := range []struct{ offset, length int64 }{{-1, 1}, {1000, 1}, {0, 1001}, {999, 2}, {1 << 62, 1}} {
 		if n, err := w.ReadAt(make([]byte, tc.length), tc.offset); n != 0 || err == nil {
 			t.Errorf("%+v: %d, %v", tc, n, err)
@@ -202,7 +202,7 @@ func TestWindowOfAStreamOfAnotherLength(t *testing.T) {
 		why     string
 	}{{"shorter", content[:2<<20], "shorter"}, {"longer", append(bytes.Clone(content), 1), "longer"}} {
 		t.Run(tc.title, func(t *testing.T) {
-			w := newWindow(bytes.NewReader(tc.content), 3<<20, nil, true)
+			w := newWindow(bytes.NewReader(tc.content), 3<<20, 0, nil, true)
 			w.finish()
 			err := w.run(bytes.NewReader(tc.content))
 			var changed *source.ChangedError
@@ -220,7 +220,7 @@ func TestWindowOfAStreamOfAnotherLength(t *testing.T) {
 func TestWindowThatNobodyReads(t *testing.T) {
 	content := rawDisk(60 << 20)
 	rest := bytes.NewReader(content)
-	w := newWindow(bytes.NewReader(content), int64(len(content)), nil, false)
+	w := newWindow(bytes.NewReader(content), int64(len(content)), 0, nil, false)
 	ended := make(chan error, 1)
 	go func() { ended <- w.run(rest) }()
 	wantPart(t, w, content, 0, 10)

@@ -36,6 +36,7 @@ type Volume struct {
 	// fresh is true for a file that was just made: it holds zeros.
 	fresh     bool
 	continued bool
+	device    bool
 }
 
 // Open opens the volume; it fails when the disk does not fit.
@@ -66,7 +67,7 @@ func openDevice(options Options) (*Volume, error) {
 		opened.Close()
 		return nil, tooSmall(size, options.Size)
 	}
-	return &Volume{target: opened, path: options.Path, size: size, continued: options.Continue}, nil
+	return &Volume{target: opened, path: options.Path, size: size, continued: options.Continue, device: true}, nil
 }
 
 func openDirectory(options Options) (*Volume, error) {
@@ -121,6 +122,9 @@ func (v *Volume) Path() string { return v.path }
 
 // Size of the device or of the disk's file in bytes.
 func (v *Volume) Size() int64 { return v.size }
+
+// IsDevice is true for a block device, false for a file.
+func (v *Volume) IsDevice() bool { return v.device }
 
 // Continued is true if Options asked for what an earlier run has written and it
 // may be there.
