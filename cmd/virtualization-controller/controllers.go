@@ -19,6 +19,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/blockdeviceattachment"
 	"github.com/deckhouse/virtualization/internal/controller/clustervirtualimage"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
@@ -70,6 +71,9 @@ func addControllers(mgr ctrl.Manager, o options) error {
 			return virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: o.namespace, LauncherImage: o.launcherImage})
 		},
 		func() error { return operation.Setup(mgr, operation.Options{}) },
+		func() error {
+			return blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{Classes: images.dependencies.Settings.Classes})
+		},
 		func() error { return ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}) },
 		func() error { return ipaddresslease.Setup(mgr, ipaddresslease.Options{}) },
 		func() error { return webhook.Setup(mgr, webhook.Options{Pool: pool}) },

@@ -15,6 +15,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/cloudinit"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/kubevirt"
 	"github.com/deckhouse/virtualization/internal/sizing"
@@ -222,7 +223,7 @@ func judgeDevice(o Observed, index int, device Device) (attachable kubevirt.Devi
 	}
 	switch {
 	case device.Disk != nil:
-		return judgeDisk(o, title, attachable, device.Disk)
+		return judgeDisk(o, attachable, device.Disk)
 	case device.Image != nil:
 		status := &device.Image.Status
 		attachable.UID, attachable.CDROM = device.Image.UID, status.CDROM
@@ -244,7 +245,7 @@ func judgeDevice(o Observed, index int, device Device) (attachable kubevirt.Devi
 func judgeImage(title string, index int, phase string, status *v1alpha2.ImageStatus, attachable kubevirt.Device) string {
 	switch {
 	case phase != string(v1alpha2.ImageReady):
-		return deviceNotReady(title, phase, status.Conditions)
+		return attachment.NotReady(title, phase, status.Conditions)
 	case attachable.PersistentVolumeClaim == "" && status.Format != "" && image.Format(status.Format).NeedsConversion():
 		return fmt.Sprintf("%s has the format %s, which a machine cannot have as it is: make a VirtualDisk "+
 			"with the image as its spec.dataSource.objectRef, and name the disk in spec.blockDeviceRefs[%d].", title, status.Format, index)
@@ -252,56 +253,14 @@ func judgeImage(title string, index int, phase string, status *v1alpha2.ImageSta
 	return ""
 }
 
-func judgeDisk(o Observed, title string, attachable kubevirt.Device, disk *v1alpha2.VirtualDisk) (_ kubevirt.Device, problem, waits string) {
-	status := &disk.Status
-	attachable.UID, attachable.PersistentVolumeClaim = disk.UID, status.Target.PersistentVolumeClaimName
-	for _, attached := range status.AttachedToVirtualMachines {
-		if attached.Mounted && attached.Name != o.Machine.Name {
-			return attachable, fmt.Sprintf("%s is attached to VirtualMachine %s/%s: stop that machine or use another disk.",
-				title, o.Machine.Namespace, attached.Name), ""
-		}
+func judgeDisk(o Observed, attachable kubevirt.Device, disk *v1alpha2.VirtualDisk) (_ kubevirt.Device, problem, waits string) {
+	attachable.UID, attachable.PersistentVolumeClaim = disk.UID, disk.Status.Target.PersistentVolumeClaimName
+	taken := o.guestActive() && o.guestVolume(kubevirt.VolumeName(attachable.Ref.Kind, attachable.Ref.Name)) != nil
+	problem, waits = attachment.JudgeDisk(disk, o.Machine.Name, taken)
+	if writer := o.takenBy(attachable); problem == "" && writer != "" {
+		return attachable, attachment.DiskTaken(disk, writer), ""
 	}
-	if writer := o.takenBy(attachable); writer != "" {
-		return attachable, fmt.Sprintf("%s is attached to VirtualMachine %s/%s: stop that machine or use another disk.",
-			title, o.Machine.Namespace, writer), ""
-	}
-	if use := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionInUse); !o.guestActive() && use != nil &&
-		use.Status == metav1.ConditionTrue && use.Reason == v1alpha2.ReasonUsedForImageCreation {
-		return attachable, fmt.Sprintf("%s is being copied into an image: the machine starts after that.", title), ""
-	}
-	switch status.Phase {
-	case v1alpha2.DiskReady, v1alpha2.DiskResizing, v1alpha2.DiskMigrating:
-		return attachable, "", ""
-	case v1alpha2.DiskWaitForFirstConsumer:
-		if attachable.PersistentVolumeClaim != "" {
-			return attachable, "", fmt.Sprintf("%s is made when the machine's node is known.", title)
-		}
-	case v1alpha2.DiskProvisioning, v1alpha2.DiskWaitForUserUpload:
-		// The guest was started to show its node, and its pod waits for the volume.
-		if o.guestActive() && attachable.PersistentVolumeClaim != "" {
-			return attachable, "", fmt.Sprintf("%s is being filled on the machine's node.", title)
-		}
-	case v1alpha2.DiskTerminating:
-		if o.guestActive() {
-			return attachable, "", ""
-		}
-	}
-	return attachable, deviceNotReady(title, string(status.Phase), status.Conditions), ""
-}
-
-// deviceNotReady names the phase and the reason of a device. Its message is left
-// where it is: it counts percents and attempts, and each count would be a write and
-// an event of every machine that waits.
-func deviceNotReady(title, phase string, conditions []metav1.Condition) string {
-	state := phase
-	if state == "" {
-		state = "new"
-	}
-	condition := meta.FindStatusCondition(conditions, v1alpha2.ConditionReady)
-	if condition != nil && condition.Status != metav1.ConditionTrue && condition.Reason != phase {
-		state += ", " + condition.Reason
-	}
-	return fmt.Sprintf("%s is not ready (%s): its conditions say more.", title, state)
+	return attachable, problem, waits
 }
 
 func judgeProvisioning(o Observed) verdict {
