@@ -43,6 +43,12 @@ func domainSpec(in Input) (virtv1.DomainSpec, error) {
 			Inputs: []virtv1.Input{{Name: "default-0", Type: virtv1.InputTypeTablet, Bus: virtv1.InputBusUSB}},
 		},
 	}
+	if spec.RunPolicy == v1alpha2.RunPolicyAlwaysOn {
+		// A reboot ends the guest, and the next one comes up with everything that has
+		// been changed since. Under the other policies a guest that has ended could not
+		// be told from one that was shut down.
+		domain.RebootPolicy = ptr.To(virtv1.RebootPolicyTerminate)
+	}
 	switch spec.OSType {
 	case v1alpha2.OSTypeWindows:
 		domain.Features, domain.Clock = windowsFeatures(), windowsClock()

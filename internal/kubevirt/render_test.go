@@ -66,7 +66,7 @@ var renderCases = map[string]func(*Input){
 	"minimal": func(*Input) {},
 	"bridge":  func(in *Input) { in.Binding = BindingBridge },
 	"always-on-with-metadata": func(in *Input) {
-		in.RunStrategy = virtv1.RunStrategyAlways
+		in.Machine.Spec.RunPolicy, in.RunStrategy = v1alpha2.RunPolicyAlwaysOn, virtv1.RunStrategyAlways
 		in.Machine.Labels = map[string]string{"app": "web", "kubevirt.io/created-by": "me", "security.deckhouse.io/skip-pss-check": "false"}
 		in.Machine.Annotations = map[string]string{
 			"team.example.org/owner":                           "ann",

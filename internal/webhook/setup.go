@@ -21,6 +21,7 @@ const (
 	PathVirtualMachine          = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachine"
 	PathGuestGrowth             = "/mutate-kubevirt-io-v1-virtualmachineinstance"
 	PathVirtualMachineIPAddress = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineipaddress"
+	PathVirtualMachineOperation = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineoperation"
 )
 
 // Options configure the handlers.
@@ -37,6 +38,14 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		For(&v1alpha2.VirtualMachine{}).
 		WithValidator(&machineValidator{reader: mgr.GetClient(), pool: opts.Pool}).
 		WithValidatorCustomPath(PathVirtualMachine).
+		Complete()
+	if err != nil {
+		return err
+	}
+	err = ctrl.NewWebhookManagedBy(mgr).
+		For(&v1alpha2.VirtualMachineOperation{}).
+		WithValidator(&operationValidator{reader: mgr.GetClient(), direct: mgr.GetAPIReader()}).
+		WithValidatorCustomPath(PathVirtualMachineOperation).
 		Complete()
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func begin(o Observed, decided decision) decision {
 	if older := o.older(); older != nil {
 		return decided.show(o, pending(v1alpha2.ReasonOtherOperationInProgress, fmt.Sprintf("Waiting for %s, which is older.", older.Name)))
 	}
-	if o.Machine.Status.Phase == "" {
+	if !operations.IsKnown(o.Machine) {
 		return decided.show(o, pending(v1alpha2.ReasonVirtualMachineNotReady, "Waiting until the machine shows its phase."))
 	}
 	if refused := operations.Judge(o.Operation, o.Machine, o.replaced()); !refused.IsZero() {

@@ -38,6 +38,9 @@ type decision struct {
 	// restart names the guest that is to be restarted for its pending changes; empty
 	// when none is.
 	restart types.UID
+	// comeback tells that the guest's end, which KubeVirt would take for a shutdown,
+	// is to be followed by a start.
+	comeback bool
 }
 
 func decide(o Observed) decision {
@@ -65,6 +68,7 @@ func decide(o Observed) decision {
 	} else {
 		decided.power = strategyToSet(o)
 	}
+	decided.comeback = decided.restart == "" && comesBack(o)
 	state := judgePower(o, passes)
 	if wait := timeToHold(o, deps, state); wait > 0 {
 		decided.RequeueAfter = wait

@@ -6,6 +6,7 @@ package virtualmachine
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -153,8 +154,10 @@ func startExpected(o Observed) bool {
 }
 
 func hasStartRequest(engine *virtv1.VirtualMachine) bool {
-	return engine != nil && len(engine.Status.StateChangeRequests) > 0 &&
-		engine.Status.StateChangeRequests[0].Action == virtv1.StartRequest
+	// In a restart it comes second: first the old guest has to end.
+	return engine != nil && slices.ContainsFunc(engine.Status.StateChangeRequests, func(request virtv1.VirtualMachineStateChangeRequest) bool {
+		return request.Action == virtv1.StartRequest
+	})
 }
 
 func whyStopped(o Observed) string {

@@ -92,6 +92,11 @@ func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachin
 			return r.patchRunStrategy(ctx, engine, strategy)
 		}})
 	}
+	if decided.comeback {
+		decided.Actions = append(decided.Actions, shared.Action{Name: "bringing the guest back", Run: func(ctx context.Context) error {
+			return r.bringBack(ctx, observed)
+		}})
+	}
 	if guest := decided.restart; guest != "" {
 		decided.Actions = append(decided.Actions, shared.Action{Name: "restarting the guest", Run: func(ctx context.Context) error {
 			return r.requestRestart(ctx, engine, guest)

@@ -63,8 +63,8 @@ var rules = map[v1alpha2.OperationType]rule{
 }
 
 // Judge says what speaks against an operation on a machine as it is now. Replaced is
-// the operation whose place it takes, or nil. A machine that has no phase yet is
-// given the benefit of the doubt: its controller has not looked at it.
+// the operation whose place it takes, or nil. A machine that has
+// not been looked at yet is given the benefit of the doubt.
 func Judge(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.VirtualMachine, replaced *v1alpha2.VirtualMachineOperation) Refusal {
 	if refused := JudgePolicy(operation, machine); !refused.IsZero() {
 		return refused
@@ -75,11 +75,17 @@ func Judge(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.Virtua
 		phases = append(slices.Clone(phases), needs.withForce...)
 	}
 	phase := machine.Status.Phase
-	if phase == "" || slices.Contains(phases, phase) || switchesPower(replaced) {
+	if !IsKnown(machine) || slices.Contains(phases, phase) || switchesPower(replaced) {
 		return Refusal{}
 	}
 	return Refusal{Reason: v1alpha2.ReasonNotApplicableForPhase, Message: fmt.Sprintf(
 		"%s needs a machine in phase %s; %s is %s", kind, join(phases), machine.Name, phase)}
+}
+
+// IsKnown tells that the machine's controller has looked at it: until then its phase
+// means nothing.
+func IsKnown(machine *v1alpha2.VirtualMachine) bool {
+	return machine.Status.Phase != "" && machine.Status.ObservedGeneration > 0
 }
 
 // JudgePolicy says whether the operation and the machine's run policy contradict each

@@ -1,0 +1,135 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/ptr"
+	virtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/deckhouse/virtualization/internal/controller/shared"
+)
+
+// podDeleted lets the guest's pod be deleted at a time, with ten seconds to go.
+func podDeleted(at time.Time) func(*Observed) {
+	return func(o *Observed) {
+		o.Pods[0].DeletionTimestamp = ptr.To(metav1.NewTime(at.Add(10 * time.Second)))
+		o.Pods[0].DeletionGracePeriodSeconds = ptr.To[int64](10)
+	}
+}
+
+func guestEnded(phase virtv1.VirtualMachineInstancePhase, at time.Time) func(*Observed) {
+	return func(o *Observed) {
+		o.Guest.Status.Phase = phase
+		o.Guest.Status.PhaseTransitionTimestamps = []virtv1.VirtualMachineInstancePhaseTransitionTimestamp{
+			{Phase: virtv1.Running, PhaseTransitionTimestamp: metav1.NewTime(created)},
+			{Phase: phase, PhaseTransitionTimestamp: metav1.NewTime(at)},
+		}
+	}
+}
+
+func guestDeleted(at time.Time) func(*Observed) {
+	return func(o *Observed) { o.Guest.DeletionTimestamp = ptr.To(metav1.NewTime(at)) }
+}
+
+func endsOnReboot(o *Observed) {
+	o.Guest.Spec.Domain.RebootPolicy = ptr.To(virtv1.RebootPolicyTerminate)
+}
+
+func requested(requests ...virtv1.VirtualMachineStateChangeRequest) func(*Observed) {
+	return func(o *Observed) { o.Engine.Status.StateChangeRequests = requests }
+}
+
+func TestComesBack(t *testing.T) {
+	earlier := now.Add(-time.Second)
+	tests := map[string]struct {
+		changes []func(*Observed)
+		want    bool
+	}{
+		"it runs":                               {nil, false},
+		"its pod is deleted":                    {[]func(*Observed){podDeleted(now)}, true},
+		"its pod was deleted, then it ended":    {[]func(*Observed){podDeleted(earlier), guestEnded("Succeeded", now), guestDeleted(now)}, true},
+		"it was shut down, then its pod went":   {[]func(*Observed){guestEnded("Succeeded", now), guestDeleted(now), podDeleted(now)}, false},
+		"it is being stopped with its pod":      {[]func(*Observed){guestDeleted(now), podDeleted(now)}, false},
+		"it was shut down":                      {[]func(*Observed){guestEnded("Succeeded", now)}, false},
+		"another pod of it is deleted":          {[]func(*Observed){podDeleted(now), func(o *Observed) { o.Pods[0].UID = "target" }}, false},
+		"it was asked for already":              {[]func(*Observed){podDeleted(now), requested(virtv1.VirtualMachineStateChangeRequest{Action: "Stop"})}, false},
+		"its pod is deleted, Manual":            {[]func(*Observed){policy("Manual"), podDeleted(now)}, false},
+		"its pod is deleted, AlwaysOn":          {[]func(*Observed){policy("AlwaysOn"), podDeleted(now)}, false},
+		"AlwaysOn before, rebooted":             {[]func(*Observed){endsOnReboot, guestEnded("Succeeded", now)}, true},
+		"AlwaysOn before, rebooted, Manual now": {[]func(*Observed){policy("Manual"), endsOnReboot, guestEnded("Succeeded", now)}, true},
+		"AlwaysOn before, runs":                 {[]func(*Observed){endsOnReboot}, false},
+		"AlwaysOn, rebooted":                    {[]func(*Observed){policy("AlwaysOn"), endsOnReboot, guestEnded("Succeeded", now)}, false},
+		"AlwaysOn before, AlwaysOff now":        {[]func(*Observed){policy("AlwaysOff"), endsOnReboot, guestEnded("Succeeded", now)}, false},
+		"of a stranger":                         {[]func(*Observed){podDeleted(now), func(o *Observed) { o.Engine.OwnerReferences = nil }}, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := observation(append([]func(*Observed){running(t)}, tc.changes...)...)
+			if got := comesBack(o); got != tc.want {
+				t.Errorf("got %t", got)
+			}
+			if got := decide(o).comeback; got != tc.want {
+				t.Errorf("the decision says %t", got)
+			}
+		})
+	}
+}
+
+// The cache may be behind: before a guest is taken down it is asked itself.
+func TestBringBackAsksTheGuestItself(t *testing.T) {
+	tests := map[string]struct {
+		live func(*virtv1.VirtualMachineInstance)
+		want []virtv1.StateChangeRequestAction
+	}{
+		"still there":       {func(*virtv1.VirtualMachineInstance) {}, []virtv1.StateChangeRequestAction{"Stop", "Start"}},
+		"was shut down":     {func(g *virtv1.VirtualMachineInstance) { g.Status.Phase = virtv1.Succeeded }, nil},
+		"is another by now": {func(g *virtv1.VirtualMachineInstance) { g.UID = "another" }, nil},
+		"gone":              {func(g *virtv1.VirtualMachineInstance) { g.Name = "other" }, nil},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := observation(running(t), podDeleted(now))
+			o.Guest.UID = "uid-of-guest"
+			scheme := runtime.NewScheme()
+			if err := virtv1.AddToScheme(scheme); err != nil {
+				t.Fatal(err)
+			}
+			live := o.Guest.DeepCopy()
+			tc.live(live)
+			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(o.Engine, live).WithStatusSubresource(o.Engine).Build()
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(o.Engine), o.Engine); err != nil {
+				t.Fatal(err)
+			}
+			recorder := record.NewFakeRecorder(3)
+			r := &reconciler{Executor: shared.Executor{Client: c, Recorder: recorder}, direct: c}
+			if err := r.bringBack(context.Background(), o); err != nil {
+				t.Fatal(err)
+			}
+			engine := &virtv1.VirtualMachine{}
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(o.Engine), engine); err != nil {
+				t.Fatal(err)
+			}
+			var got []virtv1.StateChangeRequestAction
+			for _, request := range engine.Status.StateChangeRequests {
+				got = append(got, request.Action)
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("requests %v, want %v", got, tc.want)
+			}
+			if told := len(recorder.Events) > 0; told != (tc.want != nil) {
+				t.Errorf("told: %t", told)
+			}
+		})
+	}
+}
