@@ -146,6 +146,10 @@ func (d *draft) openUpload(order importerpod.Order) {
 		return
 	}
 	d.out.Apply = append(d.out.Apply, importerpod.UploadChildren(order, d.Service, d.Ingress)...)
+	if order.Settings.Uploads.Host == "" && d.Ingress != nil && d.Ingress.DeletionTimestamp == nil {
+		// The module's public host was taken away since: nothing leads to it any more.
+		d.out.Delete = append(d.out.Delete, shared.Reference(d.Ingress, &networkingv1.Ingress{}))
+	}
 }
 
 // removeAll removes everything but the claim, and then its finalizer. What was put

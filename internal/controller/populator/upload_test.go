@@ -40,3 +40,34 @@ func TestAnOpenUploadIsComparedWithWhatIsThere(t *testing.T) {
 		}
 	}
 }
+
+// Without a public host nothing may lead to the upload from outside any more.
+func TestTheWayInFromOutsideGoesWithThePublicHost(t *testing.T) {
+	upload := importerpod.NewUpload("0dfe9d4c", time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+	order := importerpod.Order{Namespace: "d8-virtualization", Source: importerpod.Source{Upload: ptr.To(upload)}}
+	there := metav1.ObjectMeta{Namespace: "d8-virtualization", Name: "d8v-upload-0dfe9d4c", UID: "there"}
+	going := there
+	going.DeletionTimestamp = ptr.To(metav1.Now())
+	for _, tc := range []struct {
+		ingress *networkingv1.Ingress
+		host    string
+		deleted int
+	}{
+		{&networkingv1.Ingress{ObjectMeta: there}, "", 1},
+		{&networkingv1.Ingress{ObjectMeta: going}, "", 0},
+		{nil, "", 0},
+		{&networkingv1.Ingress{ObjectMeta: there}, "uploads.example.org", 0},
+	} {
+		d := &draft{Observed: Observed{Ingress: tc.ingress}}
+		order.Settings.Uploads.Host = tc.host
+		d.openUpload(order)
+		if len(d.out.Delete) != tc.deleted {
+			t.Errorf("%v with host %q: deletes %v", tc.ingress, tc.host, d.out.Delete)
+		}
+		for _, deleted := range d.out.Delete {
+			if ingress, ok := deleted.(*networkingv1.Ingress); !ok || ingress.UID != "there" || ingress.Name != "d8v-upload-0dfe9d4c" {
+				t.Errorf("deletes %+v", deleted)
+			}
+		}
+	}
+}

@@ -129,7 +129,9 @@ func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
 
 // meter turns byte counts into speeds and knows what was posted last.
 type meter struct {
-	began     time.Time
+	// active is for how long bytes have moved: the average is of that time only, so
+	// that it stays as it is while nobody sends.
+	active    time.Duration
 	last      time.Time
 	lastMoved int64
 
@@ -141,11 +143,14 @@ type meter struct {
 	failedAt int64
 }
 
-func newMeter(now time.Time) *meter { return &meter{began: now, last: now, posted: now} }
+func newMeter(now time.Time) *meter { return &meter{last: now, posted: now} }
 
 func (m *meter) measure(now time.Time, moved int64, progress *report.Progress) {
 	progress.BytesPerSecond = Rate(moved-m.lastMoved, now.Sub(m.last))
-	progress.AverageBytesPerSecond = Rate(moved, now.Sub(m.began))
+	if moved != m.lastMoved {
+		m.active += now.Sub(m.last)
+	}
+	progress.AverageBytesPerSecond = Rate(moved, m.active)
 	m.last, m.lastMoved = now, moved
 }
 

@@ -27,6 +27,7 @@ import (
 
 var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
+// The average is of the time in which bytes came: it stays while nobody sends.
 func TestMeter(t *testing.T) {
 	m := newMeter(start)
 	for _, tc := range []struct {
@@ -36,13 +37,13 @@ func TestMeter(t *testing.T) {
 		posted bool
 	}{
 		{2, 0, report.Progress{TotalBytes: 1000}, false},
-		{4, 9, report.Progress{TransferredBytes: 9, TotalBytes: 1000, BytesPerSecond: 4, AverageBytesPerSecond: 2}, false},
-		{6, 10, report.Progress{TransferredBytes: 10, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 1}, true},
-		{8, 19, report.Progress{TransferredBytes: 19, TotalBytes: 1000, BytesPerSecond: 4, AverageBytesPerSecond: 2}, false},
-		{10, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 100, AverageBytesPerSecond: 21}, true},
-		{18, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 12}, false},
-		{20, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 10}, true},
-		{22, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 9}, false},
+		{4, 9, report.Progress{TransferredBytes: 9, TotalBytes: 1000, BytesPerSecond: 4, AverageBytesPerSecond: 4}, false},
+		{6, 10, report.Progress{TransferredBytes: 10, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 2}, true},
+		{8, 19, report.Progress{TransferredBytes: 19, TotalBytes: 1000, BytesPerSecond: 4, AverageBytesPerSecond: 3}, false},
+		{10, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 100, AverageBytesPerSecond: 27}, true},
+		{18, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 27}, false},
+		{20, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 27}, true},
+		{22, 219, report.Progress{TransferredBytes: 219, TotalBytes: 1000, BytesPerSecond: 0, AverageBytesPerSecond: 27}, false},
 	} {
 		now := start.Add(time.Duration(tc.second) * time.Second)
 		got := report.Progress{TransferredBytes: tc.done, TotalBytes: 1000}

@@ -29,6 +29,10 @@ const (
 	// CDI tells on the claim how it copies, and why it cannot do better.
 	annotationCloneType     = "cdi.kubevirt.io/cloneType"
 	annotationCloneFallback = "cdi.kubevirt.io/cloneFallbackReason"
+	// annotationCloneStrategy is on a storage class and tells CDI how to copy there.
+	annotationCloneStrategy = "cdi.kubevirt.io/clone-strategy"
+	// methodCopy is CDI's word for the way that every storage allows.
+	methodCopy = "copy"
 
 	// reasonQuota is CDI's reason for a claim or a pod that a quota forbids.
 	reasonQuota = "ErrExceededQuota"
@@ -154,7 +158,7 @@ func pendingMessage(volume *cdiv1.DataVolume, running cdiv1.DataVolumeCondition)
 var methods = map[string]string{
 	"csi-clone": "cloned by the storage (csi-clone)",
 	"snapshot":  "made from a snapshot by the storage (snapshot)",
-	"copy":      "bytes copied over the network by pods (copy)",
+	methodCopy:  "bytes copied over the network by pods (copy)",
 }
 
 // CloneMethod says how the claim was or is being copied, and why not in a faster way;
@@ -170,6 +174,10 @@ func CloneMethod(claim *corev1.PersistentVolumeClaim) string {
 	}
 	if fallback := claim.Annotations[annotationCloneFallback]; fallback != "" {
 		return fmt.Sprintf("%s, because: %s", text, strings.TrimRight(fallback, ". "))
+	}
+	if method == methodCopy {
+		return fmt.Sprintf("%s, because: CDI knows no faster way for storage class %s; if its driver can clone volumes, an administrator may annotate the class with %s=csi-clone",
+			text, ptr.Deref(claim.Spec.StorageClassName, ""), annotationCloneStrategy)
 	}
 	return text
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -136,8 +137,11 @@ func TestCloneMethod(t *testing.T) {
 		{"snapshot", "", "made from a snapshot by the storage (snapshot)"},
 		{"beam", "", "beam"},
 		{"copy", "No snapshot class", "bytes copied over the network by pods (copy), because: No snapshot class"},
+		{"copy", "", "bytes copied over the network by pods (copy), because: CDI knows no faster way for storage class slow; " +
+			"if its driver can clone volumes, an administrator may annotate the class with cdi.kubevirt.io/clone-strategy=csi-clone"},
 	} {
 		claim := &corev1.PersistentVolumeClaim{}
+		claim.Spec.StorageClassName = ptr.To("slow")
 		claim.Annotations = map[string]string{"cdi.kubevirt.io/cloneType": tc.method, "cdi.kubevirt.io/cloneFallbackReason": tc.fallback}
 		if got := CloneMethod(claim); got != tc.want {
 			t.Errorf("%s: got %q", tc.method, got)
