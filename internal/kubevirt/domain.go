@@ -52,7 +52,9 @@ func domainSpec(in Input) (virtv1.DomainSpec, error) {
 	switch spec.OSType {
 	case v1alpha2.OSTypeWindows:
 		domain.Features, domain.Clock = windowsFeatures(), windowsClock()
-		domain.Devices.TPM = &virtv1.TPMDevice{}
+		// BitLocker seals a disk's key in the module: one that forgot it with each stop
+		// would lock the user out of the disk.
+		domain.Devices.TPM = &virtv1.TPMDevice{Persistent: ptr.To(true)}
 	default:
 		domain.Devices.Rng = &virtv1.Rng{}
 	}
@@ -120,11 +122,18 @@ func firmware(machine *v1alpha2.VirtualMachine) *virtv1.Firmware {
 	out := &virtv1.Firmware{UUID: machine.UID}
 	switch machine.Spec.Bootloader {
 	case v1alpha2.BootloaderEFI:
-		out.Bootloader = &virtv1.Bootloader{EFI: &virtv1.EFI{SecureBoot: ptr.To(false)}}
+		out.Bootloader = efi(false)
 	case v1alpha2.BootloaderEFIWithSecureBoot:
-		out.Bootloader = &virtv1.Bootloader{EFI: &virtv1.EFI{SecureBoot: ptr.To(true)}}
+		out.Bootloader = efi(true)
 	}
 	return out
+}
+
+// efi keeps the firmware's variables on a small volume. An installer writes there
+// what to boot, and many put it nowhere else: without the variables such a machine
+// would come up once and never again.
+func efi(secure bool) *virtv1.Bootloader {
+	return &virtv1.Bootloader{EFI: &virtv1.EFI{SecureBoot: ptr.To(secure), Persistent: ptr.To(true)}}
 }
 
 // spinlockRetries is how often Windows tries a lock before it yields to the

@@ -13,7 +13,8 @@ trap 'rm -rf "$work"' EXIT
 
 kernel=$work/kernel
 mkdir "$kernel"
-tar --extract --file "$packages" --directory "$kernel" --wildcards './boot/vmlinuz-*' ./usr/lib/modules ./usr/bin/busybox
+tar --extract --file "$packages" --directory "$kernel" --wildcards './boot/vmlinuz-*' ./usr/lib/modules ./usr/bin/busybox \
+	./usr/lib/shim/shimx64.efi.signed ./usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed
 ln -s usr/lib "$kernel/lib"
 version=$(basename "$kernel"/usr/lib/modules/*)
 
@@ -51,6 +52,14 @@ truncate --size="$size" "$disk"
 printf 'label: dos\nlabel-id: 0x766d7467\nstart=%d, type=6, bootable\n' $((start / 512)) | sfdisk --quiet "$disk"
 mkfs.fat -F 16 -i 76697274 -n TINY --offset $((start / 512)) "$disk" $(((size - start) / 1024)) > /dev/null
 mcopy -i "$disk@@$start" "$work/vmlinuz" "$work/initrd" "$work/syslinux.cfg" ::
+# Every firmware finds this path without being told, and with secure boot each of
+# the three is signed: shim by Microsoft, the loader and the kernel by Debian. Shim
+# looks for the next one under GRUB's name.
+mmd -i "$disk@@$start" ::EFI ::EFI/BOOT ::loader ::loader/entries
+mcopy -i "$disk@@$start" "$kernel/usr/lib/shim/shimx64.efi.signed" ::EFI/BOOT/BOOTX64.EFI
+mcopy -i "$disk@@$start" "$kernel/usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed" ::EFI/BOOT/grubx64.efi
+mcopy -i "$disk@@$start" "$source/efi-loader.conf" ::loader/loader.conf
+mcopy -i "$disk@@$start" "$source/efi-entry.conf" ::loader/entries/tiny.conf
 syslinux --install --offset "$start" "$disk"
 dd if=/usr/lib/syslinux/mbr/mbr.bin of="$disk" conv=notrunc status=none
 qemu-img convert -f raw -O qcow2 -c "$disk" "$out/tiny.qcow2"

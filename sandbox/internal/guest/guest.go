@@ -50,8 +50,8 @@ var toolPackages = []string{
 	"mtools", "qemu-utils", "sed", "syslinux", "syslinux-common", "tar", "util-linux", "xz-utils", "zstd",
 }
 
-// kernelPackages is what the tiny guest consists of.
-var kernelPackages = []string{"busybox-static", "linux-image-cloud-amd64"}
+// kernelPackages is what the tiny guest consists of; the last two boot it by EFI.
+var kernelPackages = []string{"busybox-static", "linux-image-cloud-amd64", "shim-signed", "systemd-boot-efi-amd64-signed"}
 
 // leftOut are files that no guest needs.
 var leftOut = []string{"/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"}
