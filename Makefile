@@ -47,6 +47,10 @@ BENCH ?=
 bench: ## Measure on the running sandbox how fast images and disks are made (flags in BENCH)
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go run ./test/bench $(BENCH)
 
+.PHONY: bench-console
+bench-console: ## Measure on the running sandbox how soon a guest speaks, against KubeVirt by hand (flags in BENCH)
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go run ./test/bench/console $(BENCH)
+
 # How long each fuzz target runs.
 export FUZZTIME ?= 30s
 
@@ -73,7 +77,7 @@ images: $(SANDBOX) ## Build every container image and print where it is
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Go decides itself whether there is anything to build. The first time takes a few
 # minutes, in which Go says nothing.
