@@ -19,8 +19,8 @@ ln -s usr/lib "$kernel/lib"
 version=$(basename "$kernel"/usr/lib/modules/*)
 
 # What KubeVirt may put a disk, a network card, a power button or a cloud-init
-# volume behind.
-modules="virtio_blk virtio_net virtio_scsi sd_mod sr_mod ahci isofs button evdev virtio_balloon virtio-rng"
+# volume behind, and the file system of the firmware's variables.
+modules="virtio_blk virtio_net virtio_scsi sd_mod sr_mod ahci isofs button evdev virtio_balloon virtio-rng efivarfs"
 
 echo "making the initramfs for kernel $version"
 root=$work/root
@@ -38,7 +38,8 @@ done | while read -r action path _; do
 	[ ! -e "$root/modules/$name" ] || continue
 	# insmod of busybox reads no compressed modules.
 	xz --decompress --stdout "$path" > "$root/modules/$name"
-	echo "$name" >> "$root/modules/order"
+	# With a BIOS there is nothing for it to show: init loads it where there is.
+	[ "$name" = efivarfs.ko ] || echo "$name" >> "$root/modules/order"
 done
 find "$root" -exec touch --no-dereference --date=@0 {} +
 (cd "$root" && find . | LC_ALL=C sort | cpio --quiet --create --format=newc --owner=0:0 --reproducible) | zstd -19 --quiet > "$work/initrd"
