@@ -199,8 +199,23 @@ func (r *Reconciler) observeChildren(ctx context.Context, o *Observed) error {
 	if found && importerpod.IsFor(pod, filling.SubjectOf(o.Claim)) {
 		o.Pod = pod
 	}
-	o.Volume, err = r.observeVolume(ctx, o)
+	if o.Volume, err = r.observeVolume(ctx, o); err != nil || !looksForeign(o) {
+		return err
+	}
+	// The cache of claims may be ahead of that of volumes: a volume that was handed
+	// over a moment ago would be taken for somebody else's.
+	now := &corev1.PersistentVolume{}
+	if found, err = shared.Get(ctx, r.live, client.ObjectKey{Name: o.Claim.Spec.VolumeName}, now); found {
+		o.Volume = now
+	}
 	return err
+}
+
+// looksForeign tells that the claim is bound to a volume that does not say that it was
+// filled for it.
+func looksForeign(o *Observed) bool {
+	return o.Claim.DeletionTimestamp == nil && o.Claim.Spec.VolumeName != "" && o.Claim.Status.Phase == corev1.ClaimBound &&
+		(o.Volume == nil || o.Volume.Annotations[annotationPopulated] != string(o.Claim.UID))
 }
 
 // observeVolume finds the volume by either end of the bond: during the handover the

@@ -97,6 +97,40 @@ func TestObserveFindsTheVolumeThatWasHandedOver(t *testing.T) {
 	}
 }
 
+// The claim is known to be bound before it is known that the volume was filled for it.
+// It must not be told that it has somebody else's volume.
+func TestAVolumeIsNotForeignBecauseTheCacheIsBehind(t *testing.T) {
+	bound := func(o *Observed) { o.Claim.Spec.VolumeName, o.Claim.Status.Phase = "pv-1", corev1.ClaimBound }
+	stale, fresh := observe(volume("prime-uid")).Volume, observe(volume("claim-uid"), marked).Volume
+	for _, tc := range []struct {
+		title  string
+		cached []client.Object
+		live   []client.Object
+		state  filling.PopulationState
+	}{
+		{"handed over a moment ago", []client.Object{stale}, []client.Object{fresh}, filling.PopulationDone},
+		{"not in the cache at all", nil, []client.Object{fresh}, filling.PopulationDone},
+		{"really foreign", []client.Object{observe(volume("claim-uid")).Volume}, []client.Object{observe(volume("claim-uid")).Volume}, filling.PopulationFailed},
+		{"gone", nil, nil, filling.PopulationFailed},
+	} {
+		r := newTestReconciler(t, interceptor.Funcs{}, tc.cached...)
+		r.live = newTestReconciler(t, interceptor.Funcs{}, tc.live...).Client
+		o, err := r.observe(t.Context(), observe(bound).Claim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := decide(o).Population; told == nil || told.State != tc.state {
+			t.Errorf("%s: told %+v, want %s", tc.title, told, tc.state)
+		}
+	}
+	// As long as the cache knows the volume nobody else is asked.
+	r := newTestReconciler(t, interceptor.Funcs{}, fresh)
+	r.live = nil
+	if o, err := r.observe(t.Context(), observe(bound).Claim); err != nil || o.Volume == nil {
+		t.Errorf("volume %v, %v", o.Volume, err)
+	}
+}
+
 func TestAnOwnClaimMayStage(t *testing.T) {
 	claim := observe().Claim
 	claim.Name, claim.Spec.DataSourceRef.Kind, claim.Spec.DataSourceRef.Name = "d8v-vd-disk-uid", "VirtualDisk", "root"
