@@ -33,7 +33,7 @@ const (
 	OSTypeWindows OSType = "Windows"
 	// OSTypeGeneric suits Linux and most other systems.
 	OSTypeGeneric OSType = "Generic"
-	// OSTypeLegacy is old hardware (i440fx, IDE) for systems that know nothing newer.
+	// OSTypeLegacy is old hardware (i440fx, IDE) for systems that know nothing newer. This release's engine has none.
 	OSTypeLegacy OSType = "Legacy"
 )
 
@@ -175,15 +175,16 @@ type VirtualMachineSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(a, !has(a.bootOrder) || self.exists_one(b, has(b.bootOrder) && a.bootOrder == b.bootOrder))",message="bootOrder must differ between devices"
 	BlockDeviceRefs []BlockDeviceRef `json:"blockDeviceRefs"`
 
-	// bootloader is the firmware. A change needs a restart, and a system installed with one firmware seldom boots with
-	// another.
+	// bootloader is the firmware. The variables of EFI are kept on a small volume of the cluster's default storage
+	// class. A change needs a restart, and a system installed with one firmware seldom boots with another.
 	// +optional
 	// +kubebuilder:default=BIOS
 	Bootloader Bootloader `json:"bootloader,omitempty"`
 
-	// osType chooses the virtual hardware. Windows: q35, Hyper-V enlightenments and a TPM. Generic: q35 and a source of
-	// random numbers; for Linux and most others. Legacy: i440fx with IDE disks and an rtl8139 card, for systems that
-	// know nothing newer; BIOS only and without provisioning. A change needs a restart.
+	// osType chooses the virtual hardware. Windows: q35, Hyper-V enlightenments and a TPM whose content is kept on a
+	// small volume of the cluster's default storage class. Generic: q35 and a source of random numbers; for Linux and
+	// most others. Legacy: i440fx with IDE disks and an rtl8139 card, for systems that know nothing newer; the engine of
+	// this release has none of that, so that such machines are refused. A change needs a restart.
 	// +optional
 	// +kubebuilder:default=Generic
 	OSType OSType `json:"osType,omitempty"`

@@ -56,7 +56,7 @@ spec:
   memory: {size: 256Mi}
   terminationGracePeriodSeconds: 5
   blockDeviceRefs: [{kind: VirtualDisk, name: root}, {kind: VirtualImage, name: tools}]
-  provisioning: {type: UserDataRef, userDataRef: {name: init}}
+  provisioning: {type: UserDataRef, userDataRef: {kind: Secret, name: init}}
 `, &v1alpha2.VirtualMachine{})
 	waitReady(ctx, t, tools)
 	t.Run("it waits for a Secret of the right type", func(t *testing.T) { checkProvisioningSecret(ctx, t, m) })
