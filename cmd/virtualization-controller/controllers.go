@@ -21,6 +21,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/blockdeviceattachment"
 	"github.com/deckhouse/virtualization/internal/controller/clustervirtualimage"
+	"github.com/deckhouse/virtualization/internal/controller/evacuation"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
 	"github.com/deckhouse/virtualization/internal/controller/operation"
@@ -74,6 +75,7 @@ func addControllers(mgr ctrl.Manager, o options) error {
 		func() error {
 			return blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{Classes: images.dependencies.Settings.Classes})
 		},
+		func() error { return evacuation.Setup(mgr, evacuation.Options{}) },
 		func() error { return ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}) },
 		func() error { return ipaddresslease.Setup(mgr, ipaddresslease.Options{}) },
 		func() error { return webhook.Setup(mgr, webhook.Options{Pool: pool}) },

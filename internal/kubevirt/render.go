@@ -110,9 +110,10 @@ func instanceSpec(in Input, domain virtv1.DomainSpec) virtv1.VirtualMachineInsta
 		Tolerations:                   tolerations(spec.Tolerations, in.Class.Spec.Tolerations),
 		TopologySpreadConstraints:     spreadConstraints(spec.TopologySpreadConstraints),
 		TerminationGracePeriodSeconds: ptr.To(ptr.Deref(spec.TerminationGracePeriodSeconds, defaultGracePeriodSeconds)),
-		// A drained node moves its guests; one that cannot move holds the drain up
-		// rather than being switched off.
-		EvictionStrategy: ptr.To(virtv1.EvictionStrategyLiveMigrate),
+		// A guest whose pod is evicted is only marked; the platform's own controller
+		// moves it, so that there is an operation to follow and to call off. A guest
+		// that cannot move holds a drain up rather than being switched off.
+		EvictionStrategy: ptr.To(virtv1.EvictionStrategyExternal),
 		Volumes:          volumes(in),
 		Networks:         []virtv1.Network{*virtv1.DefaultPodNetwork()},
 	}
