@@ -44,6 +44,11 @@ func serveSlowly(t *testing.T, size int) *slowServer {
 	content := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
 	content[510], content[511] = 0x55, 0xaa // a boot sector: what makes it a disk
+	return serveContentSlowly(t, content)
+}
+
+func serveContentSlowly(t *testing.T, content []byte) *slowServer {
+	t.Helper()
 	sum := sha256.Sum256(content)
 	s := &slowServer{sha256: hex.EncodeToString(sum[:])}
 	listener := listenInNode(t)

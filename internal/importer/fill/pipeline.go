@@ -30,7 +30,7 @@ type steps struct {
 }
 
 // usualSteps cost at most 64 MiB after a crash, or a slice.
-var usualSteps = steps{piece: 1 << 20, chunk: 32 << 20, slice: 256 << 20}
+var usualSteps = steps{piece: 1 << 20, chunk: 32 << 20, slice: 64 << 20}
 
 // piece is a part of the file, on loan to all consumers.
 type piece struct {

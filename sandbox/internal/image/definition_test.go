@@ -222,3 +222,25 @@ func TestRepositoryDefinitions(t *testing.T) {
 		t.Errorf("images are %v, want %v", got, want)
 	}
 }
+
+// Programs name what loads them by a path under lib64, which is in a package that no
+// other needs: without it nothing in the image starts.
+func TestImagesWithTheCLibraryHaveItsPlace(t *testing.T) {
+	set, err := LoadSet("../../../images")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for name, definition := range set.definitions {
+		if definition.Debian == nil || definition.Base != "" || !slices.Contains(definition.Debian.Keep, "lib64") {
+			continue
+		}
+		checked++
+		if !slices.Contains(definition.Debian.Packages, "base-files") {
+			t.Errorf("%s keeps lib64 but has not the package that it is in, base-files", name)
+		}
+	}
+	if checked == 0 {
+		t.Error("no image has the C library")
+	}
+}
