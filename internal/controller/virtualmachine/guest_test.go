@@ -245,18 +245,25 @@ func TestStatsWithoutAChange(t *testing.T) {
 func TestAgentStartIsRecordedOnce(t *testing.T) {
 	start := metav1.NewTime(now)
 	tests := []struct {
-		name  string
-		agent time.Time
-		known *metav1.Duration
-		want  *metav1.Duration
+		name   string
+		agent  time.Time
+		probed bool
+		known  *metav1.Duration
+		want   *metav1.Duration
 	}{
-		{"it answers", now.Add(4 * time.Second), nil, &metav1.Duration{Duration: 4 * time.Second}},
-		{"it came back", now.Add(time.Hour), &metav1.Duration{Duration: 4 * time.Second}, &metav1.Duration{Duration: 4 * time.Second}},
-		{"it is the one before", now.Add(-time.Second), nil, nil},
+		{"it answers", now.Add(4 * time.Second), false, nil, &metav1.Duration{Duration: 4 * time.Second}},
+		{"it was found", now.Add(4 * time.Second), true, nil, &metav1.Duration{Duration: 4 * time.Second}},
+		{"it came back", now.Add(time.Hour), true, &metav1.Duration{Duration: 4 * time.Second}, &metav1.Duration{Duration: 4 * time.Second}},
+		{"it is the one before", now.Add(-time.Second), false, nil, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			o := observation(running(t), guestHasCondition("AgentConnected", "True", "", "", test.agent))
+			if test.probed {
+				// This is what stock KubeVirt writes.
+				agent := &o.Guest.Status.Conditions[0]
+				agent.LastProbeTime, agent.LastTransitionTime = agent.LastTransitionTime, metav1.Time{}
+			}
 			stats := &v1alpha2.VirtualMachineStats{LastStartTime: &start, LaunchTimeDuration: v1alpha2.LaunchTimeDuration{GuestOSAgentStarting: test.known}}
 			setAgentStart(stats, o)
 			if diff := cmp.Diff(test.want, stats.LaunchTimeDuration.GuestOSAgentStarting); diff != "" {

@@ -95,8 +95,16 @@ func setAgentStart(stats *v1alpha2.VirtualMachineStats, o Observed) {
 		return
 	}
 	agent := guestCondition(o.Guest, virtv1.VirtualMachineInstanceAgentConnected)
-	if agent == nil || agent.LastTransitionTime.Before(stats.LastStartTime) {
+	if agent == nil {
 		return
 	}
-	stats.LaunchTimeDuration.GuestOSAgentStarting = &metav1.Duration{Duration: agent.LastTransitionTime.Sub(stats.LastStartTime.Time)}
+	since := agent.LastTransitionTime
+	if since.IsZero() {
+		// KubeVirt notes only this one when the agent answers for the first time.
+		since = agent.LastProbeTime
+	}
+	if since.Before(stats.LastStartTime) {
+		return
+	}
+	stats.LaunchTimeDuration.GuestOSAgentStarting = &metav1.Duration{Duration: since.Sub(stats.LastStartTime.Time)}
 }
