@@ -60,9 +60,10 @@ func placementMatters(o Observed) bool {
 		!equality.Semantic.DeepEqual(started.Affinity, o.Machine.Spec.Affinity)
 }
 
-// guestToRestart names the guest that is to be restarted at once.
+// guestToRestart names the guest that is to be restarted at once. One that could not
+// be started again is let run.
 func guestToRestart(o Observed, deps dependencies) types.UID {
-	if !o.guestActive() || !restartsItself(o) {
+	if !o.guestActive() || !restartsItself(o) || deps.firstProblem() != nil {
 		return ""
 	}
 	full, err := render(o, deps)
@@ -114,7 +115,7 @@ func growth(o Observed) string {
 	if len(paths) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("The guest is moved to another node in order to be given what is new in %s.", strings.Join(paths, " and "))
+	return fmt.Sprintf("The guest is moved to another node in order to be given what is new in %s; a restart does that as well.", strings.Join(paths, " and "))
 }
 
 // awaitingRestart lists the changes that a running guest does not have, and says

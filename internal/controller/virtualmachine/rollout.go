@@ -60,20 +60,19 @@ func changeAtHand(o Observed) kubevirt.LiveChange {
 // takesChanges tells that KubeVirt would act on a change right away: it takes one
 // at a time, and none while the guest moves.
 func takesChanges(o Observed) bool {
+	return runsInPlace(o) && len(isGrowing(o.Guest)) == 0 &&
+		guestCondition(o.Guest, virtv1.VirtualMachineInstanceVCPUChange) == nil &&
+		!isGuestCondition(o.Guest, virtv1.VirtualMachineInstanceMemoryChange)
+}
+
+// runsInPlace tells that the guest runs and is neither on its way to another node
+// nor to its end.
+func runsInPlace(o Observed) bool {
 	if !o.guestActive() || o.Guest.DeletionTimestamp != nil || o.Guest.Status.Phase != virtv1.Running {
 		return false
 	}
-	return !isBusy(o.Guest)
-}
-
-// isBusy tells that the guest moves or is about to, in order to grow.
-func isBusy(guest *virtv1.VirtualMachineInstance) bool {
-	migration := guest.Status.MigrationState
-	if migration != nil && migration.StartTimestamp != nil && migration.EndTimestamp == nil && !migration.Completed {
-		return true
-	}
-	return guestCondition(guest, virtv1.VirtualMachineInstanceVCPUChange) != nil ||
-		isGuestCondition(guest, virtv1.VirtualMachineInstanceMemoryChange) || len(isGrowing(guest)) > 0
+	migration := o.Guest.Status.MigrationState
+	return migration == nil || migration.StartTimestamp == nil || migration.EndTimestamp != nil || migration.Completed
 }
 
 // restartsItself tells that nobody has to be asked before a restart.
@@ -88,7 +87,7 @@ func restartsItself(o Observed) bool {
 // nothing and be followed by another. Nor is a guest restarted that was started
 // from just what the engine has: that could go on for ever.
 func restartDue(o Observed, full *virtv1.VirtualMachine) bool {
-	return restartsItself(o) && takesChanges(o) && len(changesOf(o)) > 0 &&
+	return restartsItself(o) && runsInPlace(o) && len(changesOf(o)) > 0 &&
 		o.Engine != nil && len(o.Engine.Status.StateChangeRequests) == 0 && showsAll(o.Engine, full) &&
 		o.Guest.Status.VirtualMachineRevisionName != revisionName(o.Engine)
 }
