@@ -150,12 +150,12 @@ type VirtualMachineSpec struct {
 	// +kubebuilder:default=AlwaysOnUnlessStoppedManually
 	RunPolicy RunPolicy `json:"runPolicy,omitempty"`
 
-	// virtualMachineClassName is the class that decides the processor model, the nodes and the allowed sizes. A change
-	// needs a restart.
-	// +required
+	// virtualMachineClassName is the class that decides the processor model, the nodes and the allowed sizes; without
+	// it, the class that is the default when the machine is created. A change needs a restart.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	VirtualMachineClassName string `json:"virtualMachineClassName"`
+	VirtualMachineClassName string `json:"virtualMachineClassName,omitempty"`
 
 	// cpu is the processor power of the machine.
 	// +required

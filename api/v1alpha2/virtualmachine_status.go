@@ -55,6 +55,11 @@ type VirtualMachineStatus struct {
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
 
+	// virtualMachineClassName is the class of the machine. A machine whose spec names none keeps the default class that
+	// it was given, also when another one becomes the default.
+	// +optional
+	VirtualMachineClassName string `json:"virtualMachineClassName,omitempty"`
+
 	// virtualMachineIPAddressName is the VirtualMachineIPAddress that the machine has taken.
 	// +optional
 	VirtualMachineIPAddressName string `json:"virtualMachineIPAddressName,omitempty"`

@@ -83,7 +83,7 @@ func (v *machineValidator) validate(ctx context.Context, before, after *v1alpha2
 func (v *machineValidator) gather(ctx context.Context, machine *v1alpha2.VirtualMachine) (machineFacts, error) {
 	facts := machineFacts{pool: v.pool}
 	var err error
-	if facts.class, err = get(ctx, v.reader, client.ObjectKey{Name: machine.Spec.VirtualMachineClassName}, &v1alpha2.VirtualMachineClass{}); err != nil {
+	if facts.class, err = v.classOf(ctx, machine); err != nil {
 		return facts, err
 	}
 	if facts.namesake, err = get(ctx, v.reader, client.ObjectKeyFromObject(machine), &v1alpha2.VirtualMachineIPAddress{}); err != nil {

@@ -24,6 +24,7 @@ type machineRule func(before, after *v1alpha2.VirtualMachine, facts machineFacts
 var machineRules = []machineRule{
 	ruleName,
 	ruleReservedMetadata,
+	ruleClass,
 	ruleAddress,
 	ruleBlockDevices,
 	ruleBootDevice,
@@ -161,7 +162,7 @@ func ruleOSType(before, after *v1alpha2.VirtualMachine, _ machineFacts) field.Er
 // anyway.
 func machineWarnings(machine *v1alpha2.VirtualMachine, facts machineFacts) []string {
 	var warnings []string
-	if facts.class == nil {
+	if facts.class == nil && machine.Spec.VirtualMachineClassName != "" {
 		warnings = append(warnings, fmt.Sprintf(
 			"spec.virtualMachineClassName: VirtualMachineClass %s does not exist yet; the machine waits for it", machine.Spec.VirtualMachineClassName))
 	}

@@ -20,6 +20,7 @@ import (
 const (
 	PathVirtualMachine          = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachine"
 	PathGuestGrowth             = "/mutate-kubevirt-io-v1-virtualmachineinstance"
+	PathVirtualMachineClass     = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineclass"
 	PathVirtualMachineIPAddress = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineipaddress"
 	PathVirtualMachineOperation = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineoperation"
 )
@@ -34,27 +35,24 @@ type Options struct {
 func Setup(mgr ctrl.Manager, opts Options) error {
 	mgr.GetWebhookServer().Register(PathFinalizer, &webhook.Admission{Handler: finalizerAdder{}})
 	mgr.GetWebhookServer().Register(PathGuestGrowth, &admission.Webhook{Handler: growthHandler{}})
-	err := ctrl.NewWebhookManagedBy(mgr).
-		For(&v1alpha2.VirtualMachine{}).
-		WithValidator(&machineValidator{reader: mgr.GetClient(), pool: opts.Pool}).
-		WithValidatorCustomPath(PathVirtualMachine).
-		Complete()
-	if err != nil {
-		return err
+	validators := []struct {
+		path      string
+		kind      client.Object
+		validator admission.CustomValidator
+	}{
+		{PathVirtualMachine, &v1alpha2.VirtualMachine{}, &machineValidator{reader: mgr.GetClient(), pool: opts.Pool}},
+		{PathVirtualMachineClass, &v1alpha2.VirtualMachineClass{}, &classValidator{reader: mgr.GetClient()}},
+		{PathVirtualMachineOperation, &v1alpha2.VirtualMachineOperation{},
+			&operationValidator{reader: mgr.GetClient(), direct: mgr.GetAPIReader()}},
+		{PathVirtualMachineIPAddress, &v1alpha2.VirtualMachineIPAddress{}, &addressValidator{reader: mgr.GetClient(), pool: opts.Pool}},
 	}
-	err = ctrl.NewWebhookManagedBy(mgr).
-		For(&v1alpha2.VirtualMachineOperation{}).
-		WithValidator(&operationValidator{reader: mgr.GetClient(), direct: mgr.GetAPIReader()}).
-		WithValidatorCustomPath(PathVirtualMachineOperation).
-		Complete()
-	if err != nil {
-		return err
+	for _, v := range validators {
+		err := ctrl.NewWebhookManagedBy(mgr).For(v.kind).WithValidator(v.validator).WithValidatorCustomPath(v.path).Complete()
+		if err != nil {
+			return err
+		}
 	}
-	return ctrl.NewWebhookManagedBy(mgr).
-		For(&v1alpha2.VirtualMachineIPAddress{}).
-		WithValidator(&addressValidator{reader: mgr.GetClient(), pool: opts.Pool}).
-		WithValidatorCustomPath(PathVirtualMachineIPAddress).
-		Complete()
+	return nil
 }
 
 // invalid turns what was found wrong into the answer of the API server; nil when

@@ -64,6 +64,7 @@ provisioning: {type: SysprepRef, sysprepRef: {kind: Secret, name: answers}}
 
 func TestMachineWithEverything(t *testing.T) {
 	checkCreations(t, machine, map[string]creation{
+		"no class": {change: "spec: {virtualMachineClassName: null}"},
 		"placement": {change: `
 spec:
   nodeSelector: {disk: ssd}
@@ -137,7 +138,6 @@ func TestMachineRefusals(t *testing.T) {
 		"unknown run policy":  {"spec: {runPolicy: Sometimes}", []string{"spec.runPolicy", `"AlwaysOn", "AlwaysOff", "Manual"`}},
 		"unknown OS":          {"spec: {osType: Linux}", []string{"spec.osType", `"Windows", "Generic", "Legacy"`}},
 		"unknown bootloader":  {"spec: {bootloader: UEFI}", []string{"spec.bootloader", `"EFIWithSecureBoot"`}},
-		"no class":            {"spec: {virtualMachineClassName: null}", []string{"spec.virtualMachineClassName: Required value"}},
 		"empty class":         {"spec: {virtualMachineClassName: ''}", []string{"spec.virtualMachineClassName", "at least 1 chars"}},
 		"no processor":        {"spec: {cpu: null}", []string{"spec.cpu: Required value"}},
 		"no memory":           {"spec: {memory: {size: null}}", []string{"spec.memory.size: Required value"}},

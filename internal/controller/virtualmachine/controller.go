@@ -91,7 +91,7 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
 		Watches(&virtv1.VirtualMachineInstanceMigration{}, handler.EnqueueRequestsFromMapFunc(guestOfMigration)).
 		Watches(&v1alpha2.VirtualMachineIPAddress{}, r.byIndex(indexByClaim, client.Object.GetName)).
-		Watches(&v1alpha2.VirtualMachineClass{}, r.byIndex(indexByClass, client.Object.GetName)).
+		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass()).
 		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk))).
 		Watches(&v1alpha2.VirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualImage))).
 		Watches(&v1alpha2.ClusterVirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceClusterVirtualImage))).
@@ -107,7 +107,7 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 func addIndexes(indexer client.FieldIndexer) error {
 	ctx := context.Background()
 	machines := map[string]func(*v1alpha2.VirtualMachine) []string{
-		indexByClass:  func(m *v1alpha2.VirtualMachine) []string { return []string{m.Spec.VirtualMachineClassName} },
+		indexByClass:  classKeys,
 		indexByClaim:  func(m *v1alpha2.VirtualMachine) []string { return []string{Observed{Machine: m}.claimName()} },
 		indexByDevice: deviceKeys,
 		indexBySecret: func(m *v1alpha2.VirtualMachine) []string {

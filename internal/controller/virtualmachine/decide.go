@@ -177,6 +177,7 @@ func wantedStatus(o Observed, deps dependencies, state power) *v1alpha2.VirtualM
 	before := shownPhase(want)
 
 	status.ObservedGeneration = want.Generation
+	status.VirtualMachineClassName = o.Machine.Spec.VirtualMachineClassName
 	status.Phase = state.phase
 	deps.setConditions(conditions)
 	setRunning(conditions, o, state)

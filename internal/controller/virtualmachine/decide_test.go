@@ -223,14 +223,14 @@ func TestRunningShowsTheGuest(t *testing.T) {
 	got.Conditions = nil
 	starting, shown := metav1.NewTime(created.Add(2*time.Second)), metav1.NewTime(now)
 	want := v1alpha2.VirtualMachineStatus{
-		ObservedGeneration:          1,
-		Phase:                       "Running",
-		NodeName:                    "node-1",
-		IPAddress:                   "10.66.10.5",
-		VirtualMachineIPAddressName: "web-7d3d1557",
-		BlockDeviceRefs:             []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root", Size: "10Gi", Attached: true, Target: "sda"}},
-		GuestOSInfo:                 &v1alpha2.GuestOSInfo{ID: "debian", PrettyName: "Debian GNU/Linux 13"},
-		VirtualMachinePods:          []v1alpha2.VirtualMachinePod{{Name: "virt-launcher-web-abcde", Active: true}},
+		ObservedGeneration:      1,
+		Phase:                   "Running",
+		NodeName:                "node-1",
+		IPAddress:               "10.66.10.5",
+		VirtualMachineClassName: "generic", VirtualMachineIPAddressName: "web-7d3d1557",
+		BlockDeviceRefs:    []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root", Size: "10Gi", Attached: true, Target: "sda"}},
+		GuestOSInfo:        &v1alpha2.GuestOSInfo{ID: "debian", PrettyName: "Debian GNU/Linux 13"},
+		VirtualMachinePods: []v1alpha2.VirtualMachinePod{{Name: "virt-launcher-web-abcde", Active: true}},
 		Resources: &v1alpha2.ResourcesStatus{
 			CPU: v1alpha2.CPUStatus{
 				Cores: 2, CoreFraction: "25%", RequestedCores: ptr.To(resource.MustParse("500m")),

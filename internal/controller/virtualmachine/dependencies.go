@@ -103,6 +103,10 @@ func (d dependencies) setConditions(conditions *shared.Conditions) {
 func judgeClass(o Observed) verdict {
 	name := o.Machine.Spec.VirtualMachineClassName
 	switch {
+	case name == "":
+		return notReady(v1alpha2.ReasonVirtualMachineClassNotReady,
+			"The machine names no class, and no class is the default: set spec.virtualMachineClassName, "+
+				"or let the administrator give a class the annotation %s: \"true\".", v1alpha2.AnnotationDefaultClass)
 	case o.Class == nil:
 		return notReady(v1alpha2.ReasonVirtualMachineClassNotReady,
 			"VirtualMachineClass %s not found: create it or correct spec.virtualMachineClassName.", name)
@@ -120,9 +124,11 @@ func judgeSizing(o Observed) verdict {
 	if err := sizing.Check(&o.Machine.Spec, o.Class); err != nil {
 		return notReady(v1alpha2.ReasonSizingPolicyNotMatched, "%s.", err)
 	}
-	if o.Class == nil {
+	if name := o.Machine.Spec.VirtualMachineClassName; o.Class == nil && name == "" {
+		return notReady(v1alpha2.ReasonVirtualMachineClassNotFound, "It cannot be told whether the size is allowed: the machine has no class yet.")
+	} else if o.Class == nil {
 		return notReady(v1alpha2.ReasonVirtualMachineClassNotFound,
-			"It cannot be told whether the size is allowed: VirtualMachineClass %s not found.", o.Machine.Spec.VirtualMachineClassName)
+			"It cannot be told whether the size is allowed: VirtualMachineClass %s not found.", name)
 	}
 	return ready("", "")
 }

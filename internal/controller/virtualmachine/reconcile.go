@@ -133,7 +133,7 @@ func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachi
 func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error {
 	spec := &o.Machine.Spec
 	var err error
-	if o.Class, err = get(ctx, r.Client, client.ObjectKey{Name: spec.VirtualMachineClassName}, &v1alpha2.VirtualMachineClass{}); err != nil {
+	if err = r.observeClass(ctx, o); err != nil {
 		return err
 	}
 	claim := client.ObjectKey{Namespace: o.Machine.Namespace, Name: o.claimName()}

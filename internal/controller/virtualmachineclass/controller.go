@@ -21,6 +21,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/machineclass"
 )
 
 // ControllerName is the name of the controller in logs, metrics and events.
@@ -63,10 +64,10 @@ func Setup(mgr ctrl.Manager, options Options) error {
 
 func classOf(object client.Object) []string {
 	machine, ok := object.(*v1alpha2.VirtualMachine)
-	if !ok || machine.Spec.VirtualMachineClassName == "" {
+	if !ok || machineclass.NameFor(machine) == "" {
 		return nil
 	}
-	return []string{machine.Spec.VirtualMachineClassName}
+	return []string{machineclass.NameFor(machine)}
 }
 
 // mapMachine is called with both the old and the new object of an update, so a

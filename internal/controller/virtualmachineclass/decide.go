@@ -93,7 +93,7 @@ func showUse(conditions *shared.Conditions, o Observed) {
 	// Who they are matters once somebody wants the class gone; to tell it earlier
 	// would write the status again for every machine that comes.
 	if o.Class.DeletionTimestamp != nil {
-		message = "The class is deleted when these machines are gone or name another one: " + shownOf(o.Machines, shownMachines)
+		message = "The class is deleted when these machines are gone or name another one: " + machineclass.Shown(o.Machines, shownMachines)
 	}
 	conditions.True(v1alpha2.ConditionInUse, v1alpha2.ReasonVirtualMachineClassInUse, message)
 }

@@ -76,7 +76,7 @@ func (s search) offeredModels() string {
 	if len(models) == 0 {
 		return fmt.Sprintf("the nodes offer none yet (labels %s<model>)", machineclass.PrefixModel)
 	}
-	return "the nodes offer " + shownOf(models, shownModels)
+	return "the nodes offer " + machineclass.Shown(models, shownModels)
 }
 
 // explainFeatures names what the node that comes nearest lacks.
@@ -92,7 +92,7 @@ func (s search) explainFeatures() string {
 		return len(s.processor.Missing(a.Labels)) - len(s.processor.Missing(b.Labels))
 	})
 	return fmt.Sprintf("spec.cpu: no chosen node has all the features; node %s, which has most, lacks %s; make a class without them",
-		nearest.Name, shownOf(s.processor.Missing(nearest.Labels), shownFeatures))
+		nearest.Name, machineclass.Shown(s.processor.Missing(nearest.Labels), shownFeatures))
 }
 
 // caution tells where a running machine had better not be moved, although the nodes
@@ -113,14 +113,4 @@ func (s search) caution(cpuType v1alpha2.CPUType) string {
 			"choose one by spec.nodeSelector with the label %s<maker>", strings.Join(makers, " and "), machineclass.PrefixVendor)
 	}
 	return ""
-}
-
-// shownOf lists the first few names and says how many there are beside them.
-func shownOf(names []string, limit int) string {
-	shown := names[:min(len(names), limit)]
-	text := strings.Join(shown, ", ")
-	if more := len(names) - len(shown); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }
