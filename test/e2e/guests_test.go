@@ -163,17 +163,18 @@ func TestAgentTellsOfTheGuest(t *testing.T) {
 	}
 }
 
-// TestPlacement keeps two machines apart, and has one that fits nowhere.
+// TestPlacement keeps two machines apart, and has one that fits nowhere until it is
+// corrected.
 func TestPlacement(t *testing.T) {
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
-	nowhere := placedMachine(ctx, t, namespace, "nowhere", "nodeSelector: {zone: nowhere}")
+	nowhere := placedMachine(ctx, t, namespace, "nowhere", "lost", "nodeSelector: {zone: nowhere}")
 	apart := `affinity:
     virtualMachineAndPodAntiAffinity:
       requiredDuringSchedulingIgnoredDuringExecution:
         - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: pair}}}`
-	one := placedMachine(ctx, t, namespace, "one", apart)
-	two := placedMachine(ctx, t, namespace, "two", apart)
+	one := placedMachine(ctx, t, namespace, "one", "pair", apart)
+	two := placedMachine(ctx, t, namespace, "two", "pair", apart)
 	waitPhase(ctx, t, one, v1alpha2.MachineRunning)
 	waitPhase(ctx, t, two, v1alpha2.MachineRunning)
 	if one.Status.NodeName == two.Status.NodeName {
@@ -189,11 +190,19 @@ func TestPlacement(t *testing.T) {
 	if err := kube.Update(ctx, refused, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "spec.nodeSelector") {
 		t.Errorf("a selector that no node can match: %v", err)
 	}
+	// Its guest was made with the selector; it has not begun, so that nobody has to
+	// restart anything.
+	before := nowhere.DeepCopy()
+	nowhere.Spec.NodeSelector = nil
+	if err := kube.Patch(ctx, nowhere, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	waitPhase(ctx, t, nowhere, v1alpha2.MachineRunning)
 }
 
 // placedMachine has an empty disk: where it runs is seen without its guest doing
 // anything.
-func placedMachine(ctx context.Context, t *testing.T, namespace, name, placement string) *v1alpha2.VirtualMachine {
+func placedMachine(ctx context.Context, t *testing.T, namespace, name, app, placement string) *v1alpha2.VirtualMachine {
 	t.Helper()
 	create(ctx, t, namespace, fmt.Sprintf(`
 metadata: {name: %s}
@@ -201,13 +210,13 @@ spec:
   persistentVolumeClaim: {size: 16Mi}
 `, name), &v1alpha2.VirtualDisk{})
 	return create(ctx, t, namespace, fmt.Sprintf(`
-metadata: {name: %[1]s, labels: {app: pair}}
+metadata: {name: %[1]s, labels: {app: %[2]s}}
 spec:
   virtualMachineClassName: generic
   cpu: {cores: 1, coreFraction: 5%%}
   memory: {size: 64Mi}
   terminationGracePeriodSeconds: 0
   blockDeviceRefs: [{kind: VirtualDisk, name: %[1]s}]
-  %[2]s
-`, name, placement), &v1alpha2.VirtualMachine{})
+  %[3]s
+`, name, app, placement), &v1alpha2.VirtualMachine{})
 }

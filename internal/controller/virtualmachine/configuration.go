@@ -63,11 +63,12 @@ func placementMatters(o Observed) bool {
 // guestToRestart names the guest that is to be restarted at once. One that could not
 // be started again is let run.
 func guestToRestart(o Observed, deps dependencies) types.UID {
-	if !o.guestActive() || !restartsItself(o) || deps.firstProblem() != nil {
+	mayRestart := restartsItself(o) && deps.firstProblem() == nil
+	if !o.guestActive() || (!mayRestart && !hasNotBegun(o)) {
 		return ""
 	}
 	full, err := render(o, deps)
-	if err != nil || !restartDue(o, full) {
+	if err != nil || (!(mayRestart && restartDue(o, full)) && !beginsAnew(o, full)) {
 		return ""
 	}
 	return o.Guest.UID

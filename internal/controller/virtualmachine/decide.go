@@ -79,7 +79,7 @@ func decide(o Observed) decision {
 	decided.Events = events(o.Machine, decided.Status)
 	if decided.restart != "" {
 		decided.Events = append(decided.Events, shared.Event{Type: corev1.EventTypeNormal, Reason: eventRestart,
-			Message: "The guest is restarted, because restartApprovalMode is Automatic. " + summary(changesOf(o))})
+			Message: restartMessage(o)})
 	}
 	return decided
 }

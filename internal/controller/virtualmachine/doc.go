@@ -86,6 +86,8 @@
 // started with travels with it in an annotation, and the difference is in
 // status.restartAwaitingChanges.
 //
+// A guest that has not begun to run is made anew at once: see beginsAnew.
+//
 // # Writes
 //
 // From its creation until its guest runs a machine costs five writes: its address
