@@ -77,7 +77,7 @@ func (v *machineValidator) validate(ctx context.Context, before, after *v1alpha2
 	for _, rule := range machineRules {
 		problems = append(problems, rule(before, after, facts)...)
 	}
-	return machineWarnings(after, facts), invalid(v1alpha2.VirtualMachineKind, after, problems)
+	return machineWarnings(before, after, facts), invalid(v1alpha2.VirtualMachineKind, after, problems)
 }
 
 func (v *machineValidator) gather(ctx context.Context, machine *v1alpha2.VirtualMachine) (machineFacts, error) {

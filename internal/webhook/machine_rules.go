@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/cloudinit"
@@ -160,8 +161,12 @@ func ruleOSType(before, after *v1alpha2.VirtualMachine, _ machineFacts) field.Er
 
 // machineWarnings tells what may be meant that way, and what will be noticed later
 // anyway.
-func machineWarnings(machine *v1alpha2.VirtualMachine, facts machineFacts) []string {
+func machineWarnings(before, machine *v1alpha2.VirtualMachine, facts machineFacts) []string {
 	var warnings []string
+	if before != nil && !ptr.Deref(machine.Spec.EnableParavirtualization, true) &&
+		!equality.Semantic.DeepEqual(before.Spec.BlockDeviceRefs, machine.Spec.BlockDeviceRefs) {
+		warnings = append(warnings, "spec.blockDeviceRefs: without paravirtualization nothing can be plugged in or out while the machine runs; the change waits for a restart")
+	}
 	if facts.class == nil && machine.Spec.VirtualMachineClassName != "" {
 		warnings = append(warnings, fmt.Sprintf(
 			"spec.virtualMachineClassName: VirtualMachineClass %s does not exist yet; the machine waits for it", machine.Spec.VirtualMachineClassName))

@@ -250,6 +250,37 @@ func TestMachineUpdate(t *testing.T) {
 	}
 }
 
+// Nothing is wrong with such a change; it only has no effect yet.
+func TestDevicesThatCannotBePlugged(t *testing.T) {
+	emulated := func(m *v1alpha2.VirtualMachine) { m.Spec.EnableParavirtualization = ptr.To(false) }
+	more := func(m *v1alpha2.VirtualMachine) {
+		m.Spec.BlockDeviceRefs = append(m.Spec.BlockDeviceRefs, v1alpha2.BlockDeviceRef{Kind: "VirtualDisk", Name: "data"})
+	}
+	off := func(m *v1alpha2.VirtualMachine) { m.Spec.RunPolicy = "AlwaysOff" }
+	tests := []struct {
+		name          string
+		before, after *v1alpha2.VirtualMachine
+		warns         bool
+	}{
+		{"emulated, one more", testMachine(emulated), testMachine(emulated, more), true},
+		{"emulated, one less", testMachine(emulated, more), testMachine(emulated), true},
+		{"emulated, something else", testMachine(emulated), testMachine(emulated, off), false},
+		{"paravirtualized, one more", testMachine(), testMachine(more), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			v := &machineValidator{reader: testReader(t, worldObjects()...), pool: testPool(t, "10.66.10.0/24")}
+			warnings, err := v.ValidateUpdate(context.Background(), test.before, test.after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(strings.Join(warnings, "\n"), "the change waits for a restart"); got != test.warns {
+				t.Errorf("warnings %q", warnings)
+			}
+		})
+	}
+}
+
 func TestMachineDeleteAndForeignObjects(t *testing.T) {
 	v := &machineValidator{reader: testReader(t)}
 	if _, err := v.ValidateDelete(context.Background(), testMachine()); err != nil {
