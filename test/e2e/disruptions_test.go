@@ -65,8 +65,8 @@ func settle(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) *sett
 	t.Helper()
 	g := &settled{machine: m, console: openConsole(ctx, t, m.Namespace, m.Name)}
 	g.console.expect(ctx, "tiny#")
-	g.console.send("note=in-memory; disk=/dev/$(ls /sys/block | grep -m1 '^[sv]da')")
-	// The end of the image's disk is empty, and nothing of the guest is read from it.
+	// The root disk is the large one; its end is empty, and the guest reads nothing from it.
+	g.console.send("note=in-memory; for d in /sys/block/sd*; do [ $(cat $d/size) -gt 90000 ] && disk=/dev/${d##*/}; done")
 	g.console.send("echo on-disk | dd of=$disk bs=512 seek=98000 conv=notrunc,fsync 2>/dev/null && echo written=$((6*7))")
 	g.console.expect(ctx, "written=42")
 	g.console.send("(while :; do nc -l -p 7777 -e cat; done) & echo listening=$((6*7))")
