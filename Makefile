@@ -51,6 +51,14 @@ bench: ## Measure on the running sandbox how fast images and disks are made (fla
 bench-console: ## Measure on the running sandbox how soon a guest speaks, against KubeVirt by hand (flags in BENCH)
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go run ./test/bench/console $(BENCH)
 
+# Flags of the measurement, such as -machines=200.
+SCALE ?=
+
+.PHONY: scale
+scale: $(SANDBOX) ## Measure what 2,000 machines cost the controllers (flags in SCALE)
+	@set -e; export KUBEBUILDER_ASSETS="$$($(SANDBOX) build kubernetes | awk '$$1 == "kubernetes" {print $$2}')"; \
+	go test ./test/scale -run='^$$' -bench=. -benchtime=1x -timeout=60m -v $(SCALE)
+
 # How long each fuzz target runs.
 export FUZZTIME ?= 30s
 

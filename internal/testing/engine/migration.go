@@ -46,7 +46,7 @@ func (e *Engine) stepMigrations(ctx context.Context) error {
 		return err
 	}
 	for i := range migrations.Items {
-		if err := e.stepMigration(ctx, &migrations.Items[i]); err != nil {
+		if err := outdated(e.stepMigration(ctx, &migrations.Items[i])); err != nil {
 			return err
 		}
 	}
