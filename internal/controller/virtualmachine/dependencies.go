@@ -124,9 +124,11 @@ func judgeSizing(o Observed) verdict {
 	if err := sizing.Check(&o.Machine.Spec, o.Class); err != nil {
 		return notReady(v1alpha2.ReasonSizingPolicyNotMatched, "%s.", err)
 	}
-	if name := o.Machine.Spec.VirtualMachineClassName; o.Class == nil && name == "" {
+	name := o.Machine.Spec.VirtualMachineClassName
+	switch {
+	case o.Class == nil && name == "":
 		return notReady(v1alpha2.ReasonVirtualMachineClassNotFound, "It cannot be told whether the size is allowed: the machine has no class yet.")
-	} else if o.Class == nil {
+	case o.Class == nil:
 		return notReady(v1alpha2.ReasonVirtualMachineClassNotFound,
 			"It cannot be told whether the size is allowed: VirtualMachineClass %s not found.", name)
 	}
