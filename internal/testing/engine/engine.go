@@ -149,9 +149,15 @@ func (e *Engine) power(ctx context.Context, machine *virtv1.VirtualMachine, gues
 			machine.Status.StateChangeRequests = []virtv1.VirtualMachineStateChangeRequest{{Action: virtv1.StartRequest}}
 		}
 		return e.client.Delete(ctx, guest)
-	default:
-		return e.advance(ctx, guest)
 	}
+	shut, err := e.losesItsPod(ctx, guest)
+	switch {
+	case err != nil:
+		return err
+	case shut:
+		return e.shutDown(ctx, guest)
+	}
+	return e.advance(ctx, guest)
 }
 
 func wantsStart(machine *virtv1.VirtualMachine, strategy virtv1.VirtualMachineRunStrategy) bool {
