@@ -77,6 +77,12 @@ func beginMigration(o Observed, decided decision) decision {
 		last.signal = verdict{metav1.ConditionFalse, v1alpha2.ReasonSignalSentError, last.message}
 		return decided.end(o, last)
 	}
+	if forced := labelToSet(o); forced != nil {
+		before := pending(v1alpha2.ReasonMigrationPending, "The migration is being prepared.")
+		decided = decided.show(o, before)
+		decided.order = &order{requests: o.requests(), slowDown: forced, sent: before, refused: refusedOrder}
+		return decided
+	}
 	decided.Create = []client.Object{newMigration(o)}
 	return decided.show(o, state{
 		phase: v1alpha2.OperationInProgress, reason: v1alpha2.ReasonMigrationPending, progress: "0%", signal: signalled(),

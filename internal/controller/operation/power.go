@@ -21,12 +21,15 @@ import (
 // too fast to be seen.
 const patience = 30 * time.Second
 
-// order is what the engine is asked to do about the guest's power. Requests replace
+// order is what the engine is asked to do about the guest. Requests replace
 // those that it has, because an order takes the place of an older one.
 type order struct {
 	requests []virtv1.VirtualMachineStateChangeRequest
 	// kill are pods that are not given the time to shut the guest down.
 	kill []corev1.Pod
+	// slowDown tells the engine whether the next migration may slow the guest down; nil
+	// when it knows.
+	slowDown *bool
 	// sent and refused are the states that the order leads to.
 	sent    state
 	refused func(message string) state

@@ -94,6 +94,11 @@ func (r *reconciler) give(ctx context.Context, o Observed, given *order) error {
 			return err
 		}
 	}
+	if given.slowDown != nil {
+		if err := r.setLabel(ctx, o.Guest, *given.slowDown); err != nil {
+			return err
+		}
+	}
 	for i := range given.kill {
 		pod := &given.kill[i]
 		err := r.Client.Delete(ctx, pod, client.GracePeriodSeconds(killGrace), client.Preconditions{UID: &pod.UID})
