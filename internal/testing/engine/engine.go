@@ -46,6 +46,8 @@ type Engine struct {
 	mu sync.Mutex
 	// held is the phase in which migrations stay until they are let go.
 	held virtv1.VirtualMachineInstanceMigrationPhase
+	// clutched are the volumes that guests do not let go of.
+	clutched map[string]bool
 }
 
 // Start plays KubeVirt in one namespace until the test ends.
@@ -157,6 +159,9 @@ func (e *Engine) power(ctx context.Context, machine *virtv1.VirtualMachine, gues
 	case shut:
 		return e.shutDown(ctx, guest)
 	}
+	if plugging, err := e.plug(ctx, machine, guest); plugging || err != nil {
+		return err
+	}
 	return e.advance(ctx, guest)
 }
 
@@ -229,7 +234,11 @@ func (e *Engine) advance(ctx context.Context, guest *virtv1.VirtualMachineInstan
 func volumeStatus(guest *virtv1.VirtualMachineInstance) []virtv1.VolumeStatus {
 	var out []virtv1.VolumeStatus
 	for i, volume := range guest.Spec.Volumes {
-		out = append(out, virtv1.VolumeStatus{Name: volume.Name, Target: "sd" + string(rune('a'+i))})
+		status := virtv1.VolumeStatus{Name: volume.Name, Target: "sd" + string(rune('a'+i))}
+		if isPlugged(volume) {
+			status.HotplugVolume, status.Phase = &virtv1.HotplugVolumeStatus{AttachPodName: attachmentPod}, virtv1.VolumeReady
+		}
+		out = append(out, status)
 	}
 	return out
 }
