@@ -32,7 +32,9 @@ type machineFacts struct {
 	namesake *v1alpha2.VirtualMachineIPAddress
 	// bootImage is the image that the machine would boot from first.
 	bootImage *v1alpha2.ImageStatus
-	pool      ipam.Pool
+	// attachments are those of the machine.
+	attachments []v1alpha2.VirtualMachineBlockDeviceAttachment
+	pool        ipam.Pool
 }
 
 // ValidateCreate implements admission.CustomValidator.
@@ -87,6 +89,9 @@ func (v *machineValidator) gather(ctx context.Context, machine *v1alpha2.Virtual
 		return facts, err
 	}
 	if facts.namesake, err = get(ctx, v.reader, client.ObjectKeyFromObject(machine), &v1alpha2.VirtualMachineIPAddress{}); err != nil {
+		return facts, err
+	}
+	if facts.attachments, err = attachmentsOf(ctx, v.reader, client.ObjectKeyFromObject(machine)); err != nil {
 		return facts, err
 	}
 	ref := bootDevice(machine.Spec.BlockDeviceRefs)

@@ -28,6 +28,7 @@ var machineRules = []machineRule{
 	ruleClass,
 	ruleAddress,
 	ruleBlockDevices,
+	ruleAttachments,
 	ruleBootDevice,
 	ruleSize,
 	ruleOSType,

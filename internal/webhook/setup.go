@@ -21,6 +21,7 @@ const (
 	PathVirtualMachine          = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachine"
 	PathGuestGrowth             = "/mutate-kubevirt-io-v1-virtualmachineinstance"
 	PathVirtualMachineClass     = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineclass"
+	PathAttachment              = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineblockdeviceattachment"
 	PathVirtualMachineIPAddress = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineipaddress"
 	PathVirtualMachineOperation = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineoperation"
 )
@@ -44,6 +45,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		{PathVirtualMachineClass, &v1alpha2.VirtualMachineClass{}, &classValidator{reader: mgr.GetClient()}},
 		{PathVirtualMachineOperation, &v1alpha2.VirtualMachineOperation{},
 			&operationValidator{reader: mgr.GetClient(), direct: mgr.GetAPIReader()}},
+		{PathAttachment, &v1alpha2.VirtualMachineBlockDeviceAttachment{}, &attachmentValidator{reader: mgr.GetClient()}},
 		{PathVirtualMachineIPAddress, &v1alpha2.VirtualMachineIPAddress{}, &addressValidator{reader: mgr.GetClient(), pool: opts.Pool}},
 	}
 	for _, v := range validators {

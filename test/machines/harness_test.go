@@ -32,6 +32,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/blockdeviceattachment"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
 	"github.com/deckhouse/virtualization/internal/controller/operation"
@@ -104,6 +105,7 @@ func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Sch
 	setups := []error{
 		ipaddresslease.Setup(mgr, ipaddresslease.Options{}),
 		ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}),
+		blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{}),
 		virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: namespace}),
 		operation.Setup(mgr, operation.Options{}),
 	}

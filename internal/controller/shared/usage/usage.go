@@ -4,8 +4,9 @@
 // Package usage finds out who uses an image, so that it is not deleted under its
 // users, and which machines hold a disk, so that nobody reads it meanwhile.
 //
-// An image is used by machines that name it, by disks and images that are being
-// made from it, and by claims that are being filled from it. A disk that is ready
+// An image is used by machines that name it, by attachments that are in effect, by
+// disks and images that are being made from it, and by claims that are being filled
+// from it. A disk that is ready
 // has a copy of its own and needs the image no more.
 package usage
 
@@ -17,6 +18,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -98,7 +100,7 @@ func Field(controller string) string { return controller + ".uses" }
 func Kinds() []client.Object {
 	return []client.Object{
 		&v1alpha2.VirtualMachine{}, &v1alpha2.VirtualDisk{}, &v1alpha2.VirtualImage{}, &v1alpha2.ClusterVirtualImage{},
-		&corev1.PersistentVolumeClaim{},
+		&v1alpha2.VirtualMachineBlockDeviceAttachment{}, &corev1.PersistentVolumeClaim{},
 	}
 }
 
@@ -123,6 +125,8 @@ func Keys(object client.Object) []string {
 		for _, ref := range typed.Status.BlockDeviceRefs {
 			out = append(out, named(string(ref.Kind), ref.Name))
 		}
+	case *v1alpha2.VirtualMachineBlockDeviceAttachment:
+		out = append(out, named(string(typed.Spec.BlockDeviceRef.Kind), typed.Spec.BlockDeviceRef.Name))
 	case *v1alpha2.VirtualDisk:
 		if source := typed.Spec.DataSource; source != nil && source.ObjectRef != nil {
 			out = append(out, named(source.ObjectRef.Kind, source.ObjectRef.Name))
@@ -150,7 +154,7 @@ func (f *Finder) Users(ctx context.Context, kind, namespace, name, uid string) (
 	var out []User
 	for _, list := range []client.ObjectList{
 		&v1alpha2.VirtualMachineList{}, &v1alpha2.VirtualDiskList{}, &v1alpha2.VirtualImageList{}, &v1alpha2.ClusterVirtualImageList{},
-		&corev1.PersistentVolumeClaimList{},
+		&v1alpha2.VirtualMachineBlockDeviceAttachmentList{}, &corev1.PersistentVolumeClaimList{},
 	} {
 		// Only names are taken out of the cached objects.
 		err := f.reader.List(ctx, list, client.MatchingFields{f.field: key(kind, namespace, name)}, client.UnsafeDisableDeepCopy)
@@ -193,6 +197,12 @@ func usersIn(list client.ObjectList, uid string) []User {
 				add(v1alpha2.ClusterVirtualImageKind, &typed.Items[i])
 			}
 		}
+	case *v1alpha2.VirtualMachineBlockDeviceAttachmentList:
+		for i := range typed.Items {
+			if holdsDevice(&typed.Items[i]) {
+				add(v1alpha2.VirtualMachineBlockDeviceAttachmentKind, &typed.Items[i])
+			}
+		}
 	case *corev1.PersistentVolumeClaimList:
 		for i := range typed.Items {
 			if isFilled(&typed.Items[i]) {
@@ -201,6 +211,13 @@ func usersIn(list client.ObjectList, uid string) []User {
 		}
 	}
 	return out
+}
+
+// holdsDevice tells whether a machine has the attachment's device, or is to have it
+// any moment.
+func holdsDevice(attachment *v1alpha2.VirtualMachineBlockDeviceAttachment) bool {
+	return meta.IsStatusConditionTrue(attachment.Status.Conditions, v1alpha2.ConditionBlockDeviceReady) &&
+		attachment.Status.Phase != v1alpha2.AttachmentFailed
 }
 
 // isMadeFrom tells whether an image has begun to be made from the object with the

@@ -70,6 +70,14 @@ func claim(name, state, kind string) *corev1.PersistentVolumeClaim {
 	}
 }
 
+func attached(name string, ready metav1.ConditionStatus, phase v1alpha2.AttachmentPhase) *v1alpha2.VirtualMachineBlockDeviceAttachment {
+	out := &v1alpha2.VirtualMachineBlockDeviceAttachment{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
+	out.Spec.BlockDeviceRef = v1alpha2.AttachmentBlockDeviceRef{Kind: "VirtualImage", Name: "tools"}
+	out.Status.Phase = phase
+	out.Status.Conditions = []metav1.Condition{{Type: "BlockDeviceReady", Status: ready}}
+	return out
+}
+
 func finder(t *testing.T, funcs interceptor.Funcs, objects ...client.Object) *Finder {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -116,6 +124,20 @@ func TestUsers(t *testing.T) {
 		if got := Names(users, 100); got != tc.want {
 			t.Errorf("%s %s: %s", tc.kind, tc.namespace, got)
 		}
+	}
+}
+
+func TestAttachmentsInEffectUseTheirImage(t *testing.T) {
+	f := finder(t, interceptor.Funcs{},
+		attached("has", "True", "Attached"), attached("gets", "True", "InProgress"), attached("loses", "True", "Terminating"),
+		attached("waits", "False", "Pending"), attached("cannot", "True", "Failed"))
+	users, err := f.Users(t.Context(), "VirtualImage", "team", "tools", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const kind = "VirtualMachineBlockDeviceAttachment team/"
+	if got := Names(users, 9); got != kind+"gets, "+kind+"has, "+kind+"loses" {
+		t.Errorf("users: %s", got)
 	}
 }
 
