@@ -114,9 +114,19 @@ func setConfiguration(status *v1alpha2.VirtualMachineStatus, conditions *shared.
 func growth(o Observed) string {
 	paths := isGrowing(o.Guest)
 	if len(paths) == 0 {
-		return ""
+		return untakenMemory(o.Guest)
 	}
 	return fmt.Sprintf("The guest is moved to another node in order to be given what is new in %s; a restart does that as well.", strings.Join(paths, " and "))
+}
+
+// untakenMemory says that memory was plugged in and the guest does not use it.
+func untakenMemory(guest *virtv1.VirtualMachineInstance) string {
+	memory := guest.Status.Memory
+	if memory == nil || memory.GuestRequested == nil || memory.GuestCurrent == nil || memory.GuestCurrent.Cmp(*memory.GuestRequested) >= 0 {
+		return ""
+	}
+	return fmt.Sprintf("The guest uses %s of the %s that it was given: it takes up the rest with the driver virtio_mem, or after a restart.",
+		memory.GuestCurrent, memory.GuestRequested)
 }
 
 // awaitingRestart lists the changes that a running guest does not have, and says

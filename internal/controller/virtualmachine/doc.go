@@ -81,12 +81,19 @@
 //
 // # Changes
 //
-// fieldClasses lists what a change of each field needs. The rendered object always
-// follows the spec; KubeVirt keeps a running guest as it is. What the guest was
+// fieldClasses lists what a change of each field needs. The rendered object follows
+// the spec, so that whatever starts the guest anew starts it with everything; only
+// while KubeVirt has to take over a live change past one that waits is it shown the
+// machine as it was started, with that change (see rollout). What the guest was
 // started with travels with it in an annotation, and the difference is in
 // status.restartAwaitingChanges.
 //
 // A guest that has not begun to run is made anew at once: see beginsAnew.
+//
+//	condition                            reason                   who acts
+//	ConfigurationApplied False           ConfigurationNotApplied  the message tells: refused, growing, or memory not taken up
+//	AwaitingRestartToApplyConfiguration  ChangesPendingRestart    the user: restart, unless restartApprovalMode is Automatic
+//	                                     UnexpectedState          the user: restart
 //
 // # Writes
 //

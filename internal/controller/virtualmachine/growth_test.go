@@ -133,3 +133,38 @@ func TestGuestThatGrows(t *testing.T) {
 		t.Errorf("nothing is told, but %d cores and %s", guestCores(o.Guest), guestMemory(o.Guest))
 	}
 }
+
+func TestMemoryThatTheGuestDoesNotTake(t *testing.T) {
+	o := observation(growable(t), memory("2Gi"))
+	o.Guest.Spec.Domain.Memory.Guest = ptr.To(resource.MustParse("2Gi"))
+	o.Guest.Status.Memory.GuestRequested = ptr.To(resource.MustParse("2Gi"))
+	status := decide(o).Status
+	message := expectCondition(t, status, "ConfigurationApplied", "False", "ConfigurationNotApplied").Message
+	if !strings.Contains(message, "uses 1Gi of the 2Gi") || !strings.Contains(message, "virtio_mem") {
+		t.Errorf("says %q", message)
+	}
+	if shown := status.Status.Resources.Memory.Size; shown.String() != "1Gi" {
+		t.Errorf("shows %s", &shown)
+	}
+	o.Guest.Status.Memory.GuestCurrent = ptr.To(resource.MustParse("2Gi"))
+	status = decide(o).Status
+	expectNoCondition(t, status, "ConfigurationApplied")
+	if shown := status.Status.Resources.Memory.Size; shown.String() != "2Gi" {
+		t.Errorf("shows %s", &shown)
+	}
+}
+
+// What is shown is what the guest has, also while it is being given more.
+func TestResourcesOfAGuestThatGrows(t *testing.T) {
+	o := observation(growable(t), cores(4))
+	o.Guest.Spec.Domain.CPU.Sockets = 2
+	o.Guest.Spec.Domain.Resources.Requests["cpu"] = resource.MustParse("1")
+	cpu := resources(o).CPU
+	if cpu.Cores != 2 || cpu.Topology.Sockets != 1 || cpu.CoreFraction != "25%" {
+		t.Errorf("shows %+v", cpu)
+	}
+	o.Guest.Status.CurrentCPUTopology.Sockets = 2
+	if cpu := resources(o).CPU; cpu.Cores != 4 || cpu.Topology.Sockets != 2 || cpu.CoreFraction != "25%" {
+		t.Errorf("shows %+v", cpu)
+	}
+}

@@ -88,23 +88,30 @@ func isGuestCondition(guest *virtv1.VirtualMachineInstance, conditionType virtv1
 	return condition != nil && condition.Status == corev1.ConditionTrue
 }
 
-// resources tells what the guest was started with, which is not what the spec says
-// while a change waits for a restart.
+// resources tells what the guest really has, which is not what the spec says while a
+// change waits for a restart or the guest is being given more.
 func resources(o Observed) *v1alpha2.ResourcesStatus {
 	domain := &o.Guest.Spec.Domain
 	out := &v1alpha2.ResourcesStatus{}
 	if cpu := domain.CPU; cpu != nil {
-		out.CPU.Cores = int32(cpu.Sockets * cpu.Cores)
-		out.CPU.Topology = &v1alpha2.CPUTopology{Sockets: int32(cpu.Sockets), CoresPerSocket: int32(cpu.Cores)}
+		sockets := cpu.Sockets
+		if has := o.Guest.Status.CurrentCPUTopology; has != nil && has.Cores == cpu.Cores {
+			sockets = has.Sockets
+		}
+		out.CPU.Cores = int32(sockets * cpu.Cores)
+		out.CPU.Topology = &v1alpha2.CPUTopology{Sockets: int32(sockets), CoresPerSocket: int32(cpu.Cores)}
 	}
 	if requested, ok := domain.Resources.Requests[corev1.ResourceCPU]; ok {
 		out.CPU.RequestedCores = ptr.To(requested.DeepCopy())
-		if out.CPU.Cores > 0 {
-			out.CPU.CoreFraction = fmt.Sprintf("%d%%", requested.MilliValue()/(int64(out.CPU.Cores)*10))
+		if cores := guestCores(o.Guest); cores > 0 {
+			out.CPU.CoreFraction = fmt.Sprintf("%d%%", requested.MilliValue()/(int64(cores)*10))
 		}
 	}
 	if memory := domain.Memory; memory != nil && memory.Guest != nil {
 		out.Memory.Size = memory.Guest.DeepCopy()
+		if has := o.Guest.Status.Memory; has != nil && has.GuestCurrent != nil {
+			out.Memory.Size = has.GuestCurrent.DeepCopy()
+		}
 	}
 	out.Memory.RuntimeOverhead = memoryOverhead(o)
 	return out

@@ -107,6 +107,7 @@ func TestGrownGuestWaitsForNothing(t *testing.T) {
 
 	o.Guest.Status.CurrentCPUTopology.Sockets = 2
 	o.Guest.Status.Memory.GuestRequested = ptr.To(resource.MustParse("2Gi"))
+	o.Guest.Status.Memory.GuestCurrent = ptr.To(resource.MustParse("2Gi"))
 	status = decide(o).Status
 	expectNoCondition(t, status, "ConfigurationApplied")
 	expectNoCondition(t, status, "AwaitingRestartToApplyConfiguration")

@@ -1,0 +1,35 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// A row of the guides' table: the field and when a change of it takes effect.
+var documentedField = regexp.MustCompile("(?m)^\\| `([A-Za-z.]+)` \\| (Live|Restart|Forbidden) \\|")
+
+// What the user guides say of each field is what the table in the code says.
+func TestDocumentedChanges(t *testing.T) {
+	var want []string
+	for _, field := range fieldClasses {
+		want = append(want, field.path+" "+string(field.class))
+	}
+	for _, guide := range []string{"USER_GUIDE.md", "USER_GUIDE.ru.md"} {
+		text, err := os.ReadFile("../../../docs/" + guide)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, row := range documentedField.FindAllStringSubmatch(string(text), -1) {
+			got = append(got, row[1]+" "+row[2])
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s tells of\n%v, want\n%v", guide, got, want)
+		}
+	}
+}
