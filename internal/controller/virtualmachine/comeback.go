@@ -15,6 +15,9 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
+// eventBroughtBack is the reason of the event about a guest that comes back.
+const eventBroughtBack = "BroughtBack"
+
 // comesBack tells that the guest has to come back although KubeVirt would take its
 // end for a shutdown and leave the machine off. There are two such guests:
 //
@@ -95,7 +98,7 @@ func (r *reconciler) bringBack(ctx context.Context, o Observed) error {
 	if err := r.requestRestart(ctx, o.Engine, o.Guest.UID); err != nil {
 		return err
 	}
-	r.Recorder.Event(o.Machine, corev1.EventTypeWarning, eventRestart,
+	r.Recorder.Event(o.Machine, corev1.EventTypeWarning, eventBroughtBack,
 		"The guest is started again, because nobody has shut it down: its pod was deleted, or it rebooted.")
 	return nil
 }

@@ -79,6 +79,13 @@
 // AlwaysOnUnlessStoppedManually RerunOnFailure. Switching off works even when a
 // dependency is gone: then only the run strategy is set.
 //
+// Under AlwaysOn a reboot ends the guest, so that the next one has all changes; under
+// the others it stays within the guest, since KubeVirt can't tell a guest that ended
+// by a reboot from one that was shut down. What KubeVirt takes for a shutdown and is
+// none (a deleted pod, a reboot of a guest of AlwaysOn under another policy) is
+// followed by a start, see comesBack. What every event comes to is tried in
+// test/machines and told in the user guide.
+//
 // # Changes
 //
 // fieldClasses lists what a change of each field needs. The rendered object follows
