@@ -39,6 +39,20 @@ func saysInAny(object client.Object, words ...string) bool {
 	return false
 }
 
+// smallMachine asks for little of a processor, so that it finds room beside others.
+func smallMachine(ctx context.Context, t *testing.T, namespace, name, disk string) *v1alpha2.VirtualMachine {
+	t.Helper()
+	return create(ctx, t, namespace, fmt.Sprintf(`
+metadata: {name: %s}
+spec:
+  virtualMachineClassName: generic
+  cpu: {cores: 1, coreFraction: 10%%}
+  memory: {size: 256Mi}
+  terminationGracePeriodSeconds: 10
+  blockDeviceRefs: [{kind: VirtualDisk, name: %s}]
+`, name, disk), &v1alpha2.VirtualMachine{})
+}
+
 // claimOf is the volume of a disk that is ready.
 func claimOf(ctx context.Context, t *testing.T, disk *v1alpha2.VirtualDisk) *corev1.PersistentVolumeClaim {
 	t.Helper()
@@ -156,7 +170,7 @@ func TestImageOfADiskInUse(t *testing.T) {
 	namespace := newNamespace(t)
 	vi := waitReady(ctx, t, image(ctx, t, namespace, "tiny", "tiny.qcow2"))
 	disk := waitReady(ctx, t, diskOfTiny(ctx, t, namespace, "root"))
-	m := machine(ctx, t, namespace, "web", "root")
+	m := smallMachine(ctx, t, namespace, "web", "root")
 	waitPhase(ctx, t, m, v1alpha2.MachineRunning)
 	cluster := clusterImageFrom(ctx, t, namespace, "{type: ObjectRef, objectRef: {kind: VirtualDisk, name: root, namespace: "+namespace+"}}")
 	waitFor(ctx, t, cluster, "does not say why it waits", func(cvi *v1alpha2.ClusterVirtualImage) bool {
@@ -186,7 +200,7 @@ func TestGoldenImage(t *testing.T) {
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
 	waitReady(ctx, t, diskFrom(ctx, t, namespace, "golden", overHTTP("tiny.qcow2")))
-	m := machine(ctx, t, namespace, "first", "golden")
+	m := smallMachine(ctx, t, namespace, "first", "golden")
 	waitPhase(ctx, t, m, v1alpha2.MachineRunning)
 	cluster := clusterImageFrom(ctx, t, namespace, "{type: ObjectRef, objectRef: {kind: VirtualDisk, name: golden, namespace: "+namespace+"}}")
 	waitFor(ctx, t, cluster, "does not wait for the machine", func(cvi *v1alpha2.ClusterVirtualImage) bool { return says(cvi, "VirtualMachine", "first") })
@@ -210,7 +224,7 @@ spec:
 	if !saysInAny(slow, "(copy), because: ", "sandbox-wffc") {
 		t.Errorf("it does not say why it was copied: %+v", slow.Status.Conditions)
 	}
-	waitReady(ctx, t, machine(ctx, t, namespace, "second", "fast"))
+	waitReady(ctx, t, smallMachine(ctx, t, namespace, "second", "fast"))
 	openConsole(ctx, t, namespace, "second").expect(ctx, "GUEST-READY")
 }
 
