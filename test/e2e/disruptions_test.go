@@ -32,7 +32,7 @@ func TestDisruptions(t *testing.T) {
 	namespace := newNamespace(t)
 	image(ctx, t, namespace, "tiny", "tiny.qcow2")
 	diskOfTiny(ctx, t, namespace, "root")
-	m := machine(ctx, t, namespace, "web", "root")
+	m := lightMachine(ctx, t, namespace, "web", "root")
 	waitReady(ctx, t, m)
 	waitCondition(ctx, t, m, v1alpha2.ConditionMigratable, metav1.ConditionTrue)
 	g := settle(ctx, t, m)
@@ -48,6 +48,20 @@ func TestDisruptions(t *testing.T) {
 	remove(ctx, t, m)
 	waitGone(ctx, t, m)
 	t.Run("a guest that cannot move says why", func(t *testing.T) { checkStuck(ctx, t, namespace) })
+}
+
+// lightMachine asks for so little that there is room for it twice, as a move needs.
+func lightMachine(ctx context.Context, t *testing.T, namespace, name, disk string) *v1alpha2.VirtualMachine {
+	t.Helper()
+	return create(ctx, t, namespace, fmt.Sprintf(`
+metadata: {name: %s}
+spec:
+  virtualMachineClassName: generic
+  cpu: {cores: 1, coreFraction: 10%%}
+  memory: {size: 256Mi}
+  terminationGracePeriodSeconds: 10
+  blockDeviceRefs: [{kind: VirtualDisk, name: %s}]
+`, name, disk), &v1alpha2.VirtualMachine{})
 }
 
 // settled is a guest that has something to lose.
@@ -207,7 +221,7 @@ metadata:
 spec:
   dataSource: {type: ObjectRef, objectRef: {kind: VirtualImage, name: tiny}}
 `, &v1alpha2.VirtualDisk{})
-	m := machine(ctx, t, namespace, "stuck", "local")
+	m := lightMachine(ctx, t, namespace, "stuck", "local")
 	waitPhase(ctx, t, m, v1alpha2.MachineRunning)
 	why := waitCondition(ctx, t, m, v1alpha2.ConditionMigratable, metav1.ConditionFalse)
 	if why.Reason != v1alpha2.ReasonVirtualMachineDisksNotMigratable || !strings.Contains(why.Message, "VirtualDisk local") {
