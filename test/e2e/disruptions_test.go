@@ -86,9 +86,12 @@ func settle(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) *sett
 	g.console.send("(while :; do nc -l -p 7777 -e cat; done) & echo listening=$((6*7))")
 	g.console.expect(ctx, "listening=42")
 	pid := nodeProcess(t)
-	err := wait.PollUntilContextTimeout(ctx, time.Second, time.Minute, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, time.Second, time.Minute, true, func(ctx context.Context) (bool, error) {
 		connection, err := inNode(pid, func() (net.Conn, error) {
-			return net.DialTimeout("tcp4", net.JoinHostPort(m.Status.IPAddress, "7777"), 5*time.Second)
+			// A guest on this node would be reached from an address that other nodes don't
+			// know how to answer to.
+			from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nodeAddress)}, Timeout: 5 * time.Second}
+			return from.DialContext(ctx, "tcp4", net.JoinHostPort(m.Status.IPAddress, "7777"))
 		})
 		g.session = connection
 		return err == nil, nil

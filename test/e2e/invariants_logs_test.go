@@ -26,6 +26,7 @@ import (
 // wrong with them. Each needs a reason.
 var expectedErrors = []struct{ text, because string }{
 	{"leader election lost", "a test kills the controller, and the one that is told to end says so"},
+	{"Failed to update lock optimistically", "the API server was slow to answer; it is asked again, and a lease that is lost ends the program, which counts"},
 	{"connection refused", "a test kills the registry or the API's peers"},
 	{"context canceled", "what was going on when a program was told to end"},
 }
