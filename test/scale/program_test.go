@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"syscall"
 	"testing"
 	"time"
@@ -46,6 +47,8 @@ type order struct {
 	TokenKey      []byte
 	Namespace     string
 	Range         string
+	// Profile is where the program writes what it did with its processor time.
+	Profile string
 }
 
 func TestMain(m *testing.M) {
@@ -101,6 +104,17 @@ func runProgram(file string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if o.Profile != "" {
+		out, err := os.Create(o.Profile)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = out.Close() }()
+		if err := pprof.StartCPUProfile(out); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	return mgr.Start(ctrl.SetupSignalHandler())
 }
