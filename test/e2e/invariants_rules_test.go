@@ -128,11 +128,29 @@ func usersOfDisks(pod *corev1.Pod) []string {
 	var claims []string
 	for _, volume := range pod.Spec.Volumes {
 		source := volume.PersistentVolumeClaim
-		if source != nil && !source.ReadOnly && strings.HasPrefix(source.ClaimName, "d8v-vd-") {
+		if source != nil && !source.ReadOnly && !onlyRead(pod, volume.Name) && strings.HasPrefix(source.ClaimName, "d8v-vd-") {
 			claims = append(claims, source.ClaimName)
 		}
 	}
 	return claims
+}
+
+// onlyRead tells that all containers of the pod mount a volume read-only, as those
+// do that make an image of a disk.
+func onlyRead(pod *corev1.Pod, volume string) bool {
+	mounted := false
+	for _, container := range pod.Spec.Containers {
+		for _, mount := range container.VolumeMounts {
+			if mount.Name != volume {
+				continue
+			}
+			if !mount.ReadOnly {
+				return false
+			}
+			mounted = true
+		}
+	}
+	return mounted
 }
 
 // diskUserOf knows a pod that holds a plugged-in disk by the launcher that owns it.
