@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	virtv1 "kubevirt.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -111,33 +110,24 @@ func resolve(attached AttachedDevice) kubevirt.Device {
 }
 
 // guestRefs is what spec.blockDeviceRefs must be compared to while the guest runs:
-// the spec itself when the guest has, or is being given, everything that it names;
-// else what the guest has.
+// what it was started with and cannot lose, followed by what it has got, or is being
+// given, since. Orders of booting take effect at a start, so what is plugged in has
+// none.
 func (o Observed) guestRefs(started []v1alpha2.BlockDeviceRef) []v1alpha2.BlockDeviceRef {
 	wanted := o.Machine.Spec.BlockDeviceRefs
 	var has []v1alpha2.BlockDeviceRef
-	waits := false
 	for _, ref := range started {
-		switch {
-		case indexOf(wanted, ref) >= 0:
+		if indexOf(wanted, ref) >= 0 || !o.unplugs(ref) {
 			has = append(has, ref)
-		case !o.unplugs(ref):
-			has, waits = append(has, ref), true
 		}
 	}
-	kept := len(has)
 	for _, ref := range wanted {
 		if indexOf(has, ref) < 0 && o.plugs(ref) {
+			ref.BootOrder = nil
 			has = append(has, ref)
 		}
 	}
-	// Orders of booting take effect at a start: what is plugged in comes after what was
-	// there, and the rest must not have changed places.
-	if waits || len(has) != len(wanted) || !equality.Semantic.DeepEqual(has[:kept], wanted[:kept]) ||
-		slices.ContainsFunc(wanted[kept:], func(ref v1alpha2.BlockDeviceRef) bool { return ref.BootOrder != nil }) {
-		return has
-	}
-	return wanted
+	return has
 }
 
 // whyDevicesWait tells why a changed list of block devices has to wait for a restart,

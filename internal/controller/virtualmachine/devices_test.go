@@ -1,0 +1,230 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	virtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/kubevirt"
+)
+
+// lists puts devices into the spec of the machine, the way they are observed.
+func lists(devices ...Device) func(*Observed) {
+	return func(o *Observed) {
+		o.Devices, o.Machine.Spec.BlockDeviceRefs = devices, nil
+		for _, device := range devices {
+			o.Machine.Spec.BlockDeviceRefs = append(o.Machine.Spec.BlockDeviceRefs, device.Ref)
+		}
+	}
+}
+
+func attached(name string, granted bool) func(*Observed) {
+	return func(o *Observed) {
+		attachment := &v1alpha2.VirtualMachineBlockDeviceAttachment{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name + "-attachment", UID: "1-2"}}
+		attachment.Spec.BlockDeviceRef = v1alpha2.AttachmentBlockDeviceRef{Kind: "VirtualDisk", Name: name}
+		if granted {
+			attachment.Status.Conditions = []metav1.Condition{{Type: "BlockDeviceReady", Status: "True"}}
+		}
+		o.Attachments = append(o.Attachments, AttachedDevice{Attachment: attachment, Device: diskDevice(name, "Ready")})
+	}
+}
+
+// pluggedIn gives the guest a volume as KubeVirt plugs it in.
+func pluggedIn(name string) func(*Observed) {
+	return func(o *Observed) {
+		o.Guest.Spec.Volumes = append(o.Guest.Spec.Volumes, virtv1.Volume{Name: name, VolumeSource: virtv1.VolumeSource{
+			PersistentVolumeClaim: &virtv1.PersistentVolumeClaimVolumeSource{Hotpluggable: true},
+		}})
+		o.Guest.Spec.Domain.Devices.Disks = append(o.Guest.Spec.Domain.Devices.Disks, virtv1.Disk{Name: name})
+	}
+}
+
+// templateVolumes lists what the engine is shown, as "name" or "name plugged".
+func templateVolumes(t *testing.T, o Observed) string {
+	t.Helper()
+	decided := decide(o)
+	if len(decided.Apply) != 1 {
+		t.Fatalf("renders %d objects", len(decided.Apply))
+	}
+	var out []string
+	for _, volume := range decided.Apply[0].Want.(*virtv1.VirtualMachine).Spec.Template.Spec.Volumes {
+		text := volume.Name
+		if kubevirt.IsPlugged(&volume) {
+			text += " plugged"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestWhatTheEngineIsGiven(t *testing.T) {
+	root, data := diskDevice("root", "Ready"), diskDevice("data", "Ready")
+	tests := []struct {
+		name    string
+		changes []func(*Observed)
+		want    string
+	}{
+		{"before the first start", []func(*Observed){lists(root, data)}, "vd-root, vd-data"},
+		{"added while running", []func(*Observed){running(t), lists(root, data)}, "vd-root, vd-data plugged"},
+		{"added, not ready", []func(*Observed){running(t), lists(root, diskDevice("data", "Pending"))}, "vd-root"},
+		{"without the driver", []func(*Observed){
+			func(o *Observed) { o.Machine.Spec.EnableParavirtualization = ptr.To(false) }, running(t), lists(root, data),
+		}, "vd-root, vd-data"},
+		{"the guest has it, the disk is gone", []func(*Observed){running(t), lists(Device{Ref: root.Ref})}, "vd-root"},
+		{"attached", []func(*Observed){running(t), attached("data", true)}, "vd-root, vd-data plugged"},
+		{"attached at the start", []func(*Observed){attached("data", true)}, "vd-root, vd-data plugged"},
+		{"attached, not looked at yet", []func(*Observed){running(t), attached("data", false)}, "vd-root"},
+		{"attached, the disk is another's", []func(*Observed){
+			running(t), attached("data", true), func(o *Observed) { o.take("d8v-vd-data", "db") },
+		}, "vd-root"},
+		{"attached, not ready any more", []func(*Observed){running(t), attached("data", false), pluggedIn("vd-data")}, "vd-root, vd-data plugged"},
+		{"being detached", []func(*Observed){running(t), attached("data", true), pluggedIn("vd-data"), func(o *Observed) {
+			o.Attachments[0].Attachment.DeletionTimestamp = ptr.To(metav1.NewTime(now))
+		}}, "vd-root"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := templateVolumes(t, observation(test.changes...)); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestListsThatWaitForARestart(t *testing.T) {
+	root, data := diskDevice("root", "Ready"), diskDevice("data", "Ready")
+	first := diskDevice("data", "Ready")
+	first.Ref.BootOrder = ptr.To[int32](1)
+	tests := []struct {
+		name    string
+		changes []func(*Observed)
+		waits   string
+	}{
+		{name: "added", changes: []func(*Observed){lists(root, data)}},
+		{name: "added and taken out", changes: []func(*Observed){pluggedIn("vd-data"), lists(root)}},
+		{name: "added in front", changes: []func(*Observed){lists(data, root)}, waits: "order of booting"},
+		{name: "added with an order", changes: []func(*Observed){lists(root, first)}, waits: "order of booting"},
+		{name: "taken out from what was there", changes: []func(*Observed){lists(data)}, waits: "VirtualDisk root was there when the guest started"},
+		{
+			name: "an image that the node hands over", waits: "VirtualImage tools cannot be plugged",
+			changes: []func(*Observed){lists(root, Device{Ref: v1alpha2.BlockDeviceRef{Kind: "VirtualImage", Name: "tools"}, Image: readyImage("raw")})},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			o := observation(append([]func(*Observed){running(t)}, test.changes...)...)
+			changes := changesOf(o)
+			if (len(changes) > 0) != (test.waits != "") {
+				t.Fatalf("changes %+v", changes)
+			}
+			if test.waits != "" && (changes[0].Path != "blockDeviceRefs" || !strings.Contains(changes[0].why, test.waits)) {
+				t.Errorf("change %+v", changes[0])
+			}
+		})
+	}
+}
+
+func TestReservations(t *testing.T) {
+	var r reservations
+	key := func(name string) client.ObjectKey { return client.ObjectKey{Namespace: "team", Name: name} }
+	if taken := r.reserve(key("web"), []string{"root", "data"}, now); taken != nil {
+		t.Errorf("nobody was first: %v", taken)
+	}
+	if taken := r.reserve(key("db"), []string{"data", "logs"}, now.Add(time.Second)); !maps.Equal(taken, map[string]string{"data": "web"}) {
+		t.Errorf("taken %v", taken)
+	}
+	if taken := r.reserve(key("cache"), []string{"logs"}, now.Add(time.Second)); taken != nil {
+		t.Errorf("a machine that got nothing holds something: %v", taken)
+	}
+	if taken := r.reserve(client.ObjectKey{Namespace: "other", Name: "db"}, []string{"root"}, now); taken != nil {
+		t.Errorf("namespaces are mixed: %v", taken)
+	}
+	if taken := r.reserve(key("db"), []string{"data"}, now.Add(5*time.Second)); taken != nil {
+		t.Errorf("held for ever: %v", taken)
+	}
+}
+
+func TestWritersAreFoundInTheEngine(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(engine *virtv1.VirtualMachine, guest *virtv1.VirtualMachineInstance) []client.Object
+		want   string
+	}{
+		"runs": {func(e *virtv1.VirtualMachine, g *virtv1.VirtualMachineInstance) []client.Object {
+			return []client.Object{e, g}
+		}, "web"},
+		"about to run": {func(e *virtv1.VirtualMachine, _ *virtv1.VirtualMachineInstance) []client.Object {
+			e.Status.RunStrategy = ""
+			return []client.Object{e}
+		}, "web"},
+		"off": {func(e *virtv1.VirtualMachine, _ *virtv1.VirtualMachineInstance) []client.Object {
+			return []client.Object{e}
+		}, ""},
+		"ended": {func(_ *virtv1.VirtualMachine, g *virtv1.VirtualMachineInstance) []client.Object {
+			g.Status.Phase = virtv1.Succeeded
+			return []client.Object{g}
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := observation(running(t))
+			objects := test.change(o.Engine, o.Guest)
+			twin := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "twin"}}
+			got, err := testReconciler(t, objects...).writerOf(t.Context(), twin, "d8v-vd-root")
+			if err != nil || got != test.want {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestStartsByItself(t *testing.T) {
+	for strategy, want := range map[virtv1.VirtualMachineRunStrategy]bool{"Always": true, "Halted": false, "Manual": false, "RerunOnFailure": true} {
+		engine := &virtv1.VirtualMachine{Spec: virtv1.VirtualMachineSpec{RunStrategy: ptr.To(strategy)}}
+		if got := startsByItself(engine); got != want {
+			t.Errorf("%s: %v", strategy, got)
+		}
+		engine.DeletionTimestamp = ptr.To(metav1.NewTime(now))
+		if startsByItself(engine) {
+			t.Errorf("%s: while it is being deleted", strategy)
+		}
+	}
+}
+
+// Whoever waits for a disk is woken when its writer lets go.
+func TestSharersAreWoken(t *testing.T) {
+	o := observation(running(t))
+	twin := o.Machine.DeepCopy()
+	twin.Name = "twin"
+	extra := observation(attached("root", true)).Attachments[0].Attachment
+	extra.Spec.VirtualMachineName = "third"
+	r := testReconciler(t, o.Machine, twin, o.Devices[0].Disk, extra)
+	var names []string
+	for _, request := range r.sharers(t.Context(), o.Guest) {
+		names = append(names, request.Name)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{"third", "twin", "web"}) {
+		t.Errorf("wakes %v", names)
+	}
+	ended := o.Guest.DeepCopy()
+	ended.Status.Phase = virtv1.Succeeded
+	without := o.Guest.DeepCopy()
+	without.Spec.Volumes = nil
+	if !letsGo().Update(event.UpdateEvent{ObjectOld: o.Guest, ObjectNew: ended}) || !letsGo().Update(event.UpdateEvent{ObjectOld: o.Guest, ObjectNew: without}) {
+		t.Error("misses that a guest has let go")
+	}
+	if letsGo().Update(event.UpdateEvent{ObjectOld: o.Guest, ObjectNew: o.Guest}) || letsGo().Create(event.CreateEvent{Object: o.Guest}) {
+		t.Error("wakes for nothing")
+	}
+}
