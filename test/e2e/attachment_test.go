@@ -48,7 +48,15 @@ metadata: {name: data}
 spec:
   persistentVolumeClaim: {size: 64Mi}
 `, &v1alpha2.VirtualDisk{})
-	m := machine(ctx, t, namespace, "web", "web-root")
+	m := create(ctx, t, namespace, `
+metadata: {name: web}
+spec:
+  virtualMachineClassName: generic
+  cpu: {cores: 1, coreFraction: 10%}
+  memory: {size: 256Mi}
+  terminationGracePeriodSeconds: 10
+  blockDeviceRefs: [{kind: VirtualDisk, name: web-root}]
+`, &v1alpha2.VirtualMachine{})
 	waitReady(ctx, t, data)
 	waitReady(ctx, t, m)
 	c := openConsole(ctx, t, namespace, "web")
