@@ -31,7 +31,7 @@ type world struct {
 	calls []string
 }
 
-func newWorld(t *testing.T, phase string, objects ...client.Object) *world {
+func newWorld(t *testing.T, phase string) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha2.AddToScheme, cdiv1.AddToScheme} {
@@ -40,7 +40,7 @@ func newWorld(t *testing.T, phase string, objects ...client.Object) *world {
 		}
 	}
 	w := &world{}
-	kept := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+	kept := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
 			w.calls = append(w.calls, "create "+o.GetName())
 			switch o := o.(type) {

@@ -152,8 +152,8 @@ func gone(play *crash.Play, objects ...client.Object) func() error {
 	}
 }
 
-// is waits for a phase and for what the condition Ready says.
-func is(play *crash.Play, object client.Object, phase string, ready metav1.ConditionStatus) func() error {
+// is waits for a phase and for the condition Ready.
+func is(play *crash.Play, object client.Object, phase string) func() error {
 	return func() error {
 		if err := play.Client.Get(play.Context(), client.ObjectKeyFromObject(object), object); err != nil {
 			return err
@@ -171,7 +171,7 @@ func is(play *crash.Play, object client.Object, phase string, ready metav1.Condi
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(content, &seen); err != nil {
 			return err
 		}
-		if seen.Status.Phase != phase || !meta.IsStatusConditionPresentAndEqual(seen.Status.Conditions, v1alpha2.ConditionReady, ready) {
+		if seen.Status.Phase != phase || !meta.IsStatusConditionTrue(seen.Status.Conditions, v1alpha2.ConditionReady) {
 			return fmt.Errorf("%T %s is %s: %+v", object, object.GetName(), seen.Status.Phase, seen.Status.Conditions)
 		}
 		return nil

@@ -27,7 +27,7 @@ func newImage(play *crash.Play, storage v1alpha2.StorageType) *v1alpha2.VirtualI
 // comesAndGoes is the life of an object that is made from something.
 func comesAndGoes(play *crash.Play, object client.Object) {
 	play.Create(object)
-	play.Reach("it is ready", is(play, object, "Ready", "True"))
+	play.Reach("it is ready", is(play, object, "Ready"))
 	play.Delete(object)
 	play.Reach("it is gone", gone(play, object))
 }

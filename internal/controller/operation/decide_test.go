@@ -179,7 +179,7 @@ func TestFinished(t *testing.T) {
 // The same state is told once.
 func TestSteadyState(t *testing.T) {
 	for _, o := range []Observed{
-		observation("Stop", sent("first", time.Second), machineIs("Stopping"), guestGoes, asked(stop("first"))),
+		observation("Stop", sent("first", time.Second), machineIs("Stopping"), guestGoes, asked(stopFirst())),
 		observation("Migrate", sent("", time.Second), migration(virtv1.MigrationRunning), moved(moving)),
 		observation("Restart", another("older", "Stop", "InProgress", -time.Second, false)),
 	} {

@@ -107,8 +107,8 @@ func start() virtv1.VirtualMachineStateChangeRequest {
 	return virtv1.VirtualMachineStateChangeRequest{Action: "Start"}
 }
 
-func stop(guest types.UID) virtv1.VirtualMachineStateChangeRequest {
-	return virtv1.VirtualMachineStateChangeRequest{Action: "Stop", UID: &guest}
+func stopFirst() virtv1.VirtualMachineStateChangeRequest {
+	return virtv1.VirtualMachineStateChangeRequest{Action: "Stop", UID: ptr.To[types.UID]("first")}
 }
 
 // another is an operation of the same machine, made before or after.

@@ -27,20 +27,20 @@ func TestOrders(t *testing.T) {
 		want    requests
 		given   bool
 	}{
-		"stop":                            {"Stop", []change{begun("first")}, requests{stop("first")}, true},
-		"stop in the place of a restart":  {"Stop", []change{begun("first"), force, asked(stop("first"), start())}, requests{stop("first")}, true},
+		"stop":                            {"Stop", []change{begun("first")}, requests{stopFirst()}, true},
+		"stop in the place of a restart":  {"Stop", []change{begun("first"), force, asked(stopFirst(), start())}, requests{stopFirst()}, true},
 		"stop before the guest is there":  {"Stop", with(off, begun(""), asked(start())), nil, true},
-		"stop was asked for":              {"Stop", []change{begun("first"), asked(stop("first"))}, nil, false},
-		"restart":                         {"Restart", []change{begun("first")}, requests{stop("first"), start()}, true},
-		"restart under AlwaysOn":          {"Restart", []change{begun("first"), policyIs("AlwaysOn")}, requests{stop("first"), start()}, true},
+		"stop was asked for":              {"Stop", []change{begun("first"), asked(stopFirst())}, nil, false},
+		"restart":                         {"Restart", []change{begun("first")}, requests{stopFirst(), start()}, true},
+		"restart under AlwaysOn":          {"Restart", []change{begun("first"), policyIs("AlwaysOn")}, requests{stopFirst(), start()}, true},
 		"restart, the guest ended itself": {"Restart", with(off, begun("first")), requests{start()}, true},
-		"restart was asked for":           {"Restart", []change{begun("first"), asked(stop("first"), start())}, nil, false},
+		"restart was asked for":           {"Restart", []change{begun("first"), asked(stopFirst(), start())}, nil, false},
 		"restart has stopped the guest":   {"Restart", with(off, begun("first"), asked(start())), nil, false},
 		"restart has brought another":     {"Restart", []change{begun("first"), guestIs("second", virtv1.Scheduling)}, nil, false},
 		"start":                           {"Start", with(off, begun("")), requests{start()}, true},
 		"start was asked for":             {"Start", with(off, begun(""), asked(start())), nil, false},
 		"start has made a guest":          {"Start", []change{begun(""), machineIs("Starting"), guestIs("new", virtv1.Scheduling)}, nil, false},
-		"start, the old guest is there":   {"Start", []change{begun(""), machineIs("Stopped"), guestIs("first", virtv1.Failed)}, requests{stop("first"), start()}, true},
+		"start, the old guest is there":   {"Start", []change{begun(""), machineIs("Stopped"), guestIs("first", virtv1.Failed)}, requests{stopFirst(), start()}, true},
 		"start, the old guest goes":       {"Start", []change{begun(""), machineIs("Stopping"), guestGoes}, requests{start()}, true},
 	}
 	for name, tc := range tests {
@@ -151,7 +151,7 @@ func TestForce(t *testing.T) {
 	}
 	over := func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }
 	foreign := func(p *corev1.Pod) { p.OwnerReferences = nil }
-	going := []change{sent("first", time.Second), machineIs("Stopping"), guestGoes, asked(stop("first"))}
+	going := []change{sent("first", time.Second), machineIs("Stopping"), guestGoes, asked(stopFirst())}
 	tests := map[string]struct {
 		changes []change
 		want    []string

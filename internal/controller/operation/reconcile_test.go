@@ -48,7 +48,7 @@ func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
 	}
 	s := &stage{t: t}
 	o.Engine.ResourceVersion = ""
-	objects := append(more, o.Operation, o.Machine, o.Engine, o.Guest)
+	objects := append([]client.Object{o.Operation, o.Machine, o.Engine, o.Guest}, more...)
 	s.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithStatusSubresource(&v1alpha2.VirtualMachineOperation{}, &virtv1.VirtualMachine{}).
 		WithIndex(&v1alpha2.VirtualMachineOperation{}, indexByMachine, func(object client.Object) []string { return []string{machineOfOperation(object)} }).
@@ -190,7 +190,7 @@ func TestAMigrationIsLookedForOnTheServer(t *testing.T) {
 }
 
 func TestForcedPodsGetASecond(t *testing.T) {
-	o := observation("Stop", sent("first", time.Second), force, machineIs("Stopping"), guestGoes, asked(stop("first")))
+	o := observation("Stop", sent("first", time.Second), force, machineIs("Stopping"), guestGoes, asked(stopFirst()))
 	o.Guest.Finalizers = []string{"kubevirt.io/held"}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "team", Name: "launcher", Labels: map[string]string{"kubevirt.io/created-by": "first"},

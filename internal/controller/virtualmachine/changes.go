@@ -15,7 +15,8 @@ import (
 	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
 
-// changeClass says when a change of a field takes effect.
+// changeClass says when a change of a field takes effect. No change is refused
+// because the machine is there already: its next start can make it another.
 type changeClass string
 
 const (
@@ -23,9 +24,6 @@ const (
 	changeLive changeClass = "Live"
 	// changeRestart takes effect at the next start of the guest.
 	changeRestart changeClass = "Restart"
-	// changeForbidden is refused at admission once the machine is there. No field has
-	// to be: whatever a machine is, its next start can make it another.
-	changeForbidden changeClass = "Forbidden"
 )
 
 const (

@@ -28,12 +28,12 @@ func podDeleted(at time.Time) func(*Observed) {
 	}
 }
 
-func guestEnded(phase virtv1.VirtualMachineInstancePhase, at time.Time) func(*Observed) {
+func guestSucceeded(at time.Time) func(*Observed) {
 	return func(o *Observed) {
-		o.Guest.Status.Phase = phase
+		o.Guest.Status.Phase = virtv1.Succeeded
 		o.Guest.Status.PhaseTransitionTimestamps = []virtv1.VirtualMachineInstancePhaseTransitionTimestamp{
 			{Phase: virtv1.Running, PhaseTransitionTimestamp: metav1.NewTime(created)},
-			{Phase: phase, PhaseTransitionTimestamp: metav1.NewTime(at)},
+			{Phase: virtv1.Succeeded, PhaseTransitionTimestamp: metav1.NewTime(at)},
 		}
 	}
 }
@@ -58,19 +58,19 @@ func TestComesBack(t *testing.T) {
 	}{
 		"it runs":                               {nil, false},
 		"its pod is deleted":                    {[]func(*Observed){podDeleted(now)}, true},
-		"its pod was deleted, then it ended":    {[]func(*Observed){podDeleted(earlier), guestEnded("Succeeded", now), guestDeleted(now)}, true},
-		"it was shut down, then its pod went":   {[]func(*Observed){guestEnded("Succeeded", now), guestDeleted(now), podDeleted(now)}, false},
+		"its pod was deleted, then it ended":    {[]func(*Observed){podDeleted(earlier), guestSucceeded(now), guestDeleted(now)}, true},
+		"it was shut down, then its pod went":   {[]func(*Observed){guestSucceeded(now), guestDeleted(now), podDeleted(now)}, false},
 		"it is being stopped with its pod":      {[]func(*Observed){guestDeleted(now), podDeleted(now)}, false},
-		"it was shut down":                      {[]func(*Observed){guestEnded("Succeeded", now)}, false},
+		"it was shut down":                      {[]func(*Observed){guestSucceeded(now)}, false},
 		"another pod of it is deleted":          {[]func(*Observed){podDeleted(now), func(o *Observed) { o.Pods[0].UID = "target" }}, false},
 		"it was asked for already":              {[]func(*Observed){podDeleted(now), requested(virtv1.VirtualMachineStateChangeRequest{Action: "Stop"})}, false},
 		"its pod is deleted, Manual":            {[]func(*Observed){policy("Manual"), podDeleted(now)}, false},
 		"its pod is deleted, AlwaysOn":          {[]func(*Observed){policy("AlwaysOn"), podDeleted(now)}, false},
-		"AlwaysOn before, rebooted":             {[]func(*Observed){endsOnReboot, guestEnded("Succeeded", now)}, true},
-		"AlwaysOn before, rebooted, Manual now": {[]func(*Observed){policy("Manual"), endsOnReboot, guestEnded("Succeeded", now)}, true},
+		"AlwaysOn before, rebooted":             {[]func(*Observed){endsOnReboot, guestSucceeded(now)}, true},
+		"AlwaysOn before, rebooted, Manual now": {[]func(*Observed){policy("Manual"), endsOnReboot, guestSucceeded(now)}, true},
 		"AlwaysOn before, runs":                 {[]func(*Observed){endsOnReboot}, false},
-		"AlwaysOn, rebooted":                    {[]func(*Observed){policy("AlwaysOn"), endsOnReboot, guestEnded("Succeeded", now)}, false},
-		"AlwaysOn before, AlwaysOff now":        {[]func(*Observed){policy("AlwaysOff"), endsOnReboot, guestEnded("Succeeded", now)}, false},
+		"AlwaysOn, rebooted":                    {[]func(*Observed){policy("AlwaysOn"), endsOnReboot, guestSucceeded(now)}, false},
+		"AlwaysOn before, AlwaysOff now":        {[]func(*Observed){policy("AlwaysOff"), endsOnReboot, guestSucceeded(now)}, false},
 		"of a stranger":                         {[]func(*Observed){podDeleted(now), func(o *Observed) { o.Engine.OwnerReferences = nil }}, false},
 	}
 	for name, tc := range tests {

@@ -68,10 +68,10 @@ func guestToRestart(o Observed, deps dependencies) types.UID {
 		return ""
 	}
 	full, err := render(o, deps)
-	if err != nil || (!(mayRestart && restartDue(o, full)) && !beginsAnew(o, full)) {
-		return ""
+	if err == nil && ((mayRestart && restartDue(o, full)) || beginsAnew(o, full)) {
+		return o.Guest.UID
 	}
-	return o.Guest.UID
+	return ""
 }
 
 // requestRestart asks KubeVirt for what its own restart asks for. The request names

@@ -19,14 +19,12 @@ func onNode(labels map[string]string) func(*Observed) {
 	}
 }
 
-func needsZone(zone string) func(*Observed) {
-	return func(o *Observed) {
-		o.Machine.Spec.Affinity = &v1alpha2.Affinity{NodeAffinity: &corev1.NodeAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: "In", Values: []string{zone}}},
-			}}},
-		}}
-	}
+func needsZoneA(o *Observed) {
+	o.Machine.Spec.Affinity = &v1alpha2.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: "In", Values: []string{"a"}}},
+		}}},
+	}}
 }
 
 func classSelects(labels map[string]string) func(*Observed) {
@@ -42,14 +40,14 @@ func TestPlacementOfARunningGuest(t *testing.T) {
 		paths   []string
 		message string
 	}{
-		"the node is selected":     {[]func(*Observed){selects(map[string]string{"disk": "fast"}), needsZone("a"), onNode(fast)}, nil, ""},
+		"the node is selected":     {[]func(*Observed){selects(map[string]string{"disk": "fast"}), needsZoneA, onNode(fast)}, nil, ""},
 		"the node is not selected": {[]func(*Observed){selects(map[string]string{"disk": "fast"}), onNode(slow)}, []string{"nodeSelector"}, "nodeSelector (the guest runs on node-1, which it does not select; moving the machine does as well)"},
-		"the zone is another":      {[]func(*Observed){needsZone("a"), onNode(slow)}, []string{"affinity"}, "the guest runs on node-1"},
-		"the node is not known":    {[]func(*Observed){needsZone("a")}, nil, ""},
+		"the zone is another":      {[]func(*Observed){needsZoneA, onNode(slow)}, []string{"affinity"}, "the guest runs on node-1"},
+		"the node is not known":    {[]func(*Observed){needsZoneA}, nil, ""},
 		"an affinity to machines": {[]func(*Observed){onNode(slow), func(o *Observed) {
 			o.Machine.Spec.Affinity = &v1alpha2.Affinity{VirtualMachineAndPodAntiAffinity: &v1alpha2.VirtualMachineAndPodAntiAffinity{}}
 		}}, nil, ""},
-		"an expression that is none": {[]func(*Observed){onNode(slow), needsZone("a"), func(o *Observed) {
+		"an expression that is none": {[]func(*Observed){onNode(slow), needsZoneA, func(o *Observed) {
 			o.Machine.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchExpressions[0].Operator = "Like"
 		}}, []string{"affinity"}, "it cannot be told whether it selects the node node-1"},
 		"tolerations": {[]func(*Observed){onNode(slow), func(o *Observed) {
@@ -88,7 +86,7 @@ func TestNodeIsOnlyOfInterestWhenPlacementChanged(t *testing.T) {
 	}{
 		"nothing":  {func(*Observed) {}, false},
 		"selector": {selects(map[string]string{"disk": "fast"}), true},
-		"affinity": {needsZone("a"), true},
+		"affinity": {needsZoneA, true},
 		"class":    {classSelects(map[string]string{"disk": "fast"}), true},
 		"no class": {func(o *Observed) { o.Class = nil }, false},
 		"unknown":  {func(o *Observed) { delete(o.Guest.Annotations, v1alpha2.AnnotationLastAppliedSpec) }, false},

@@ -43,10 +43,10 @@ func start(t *testing.T) (client.Client, string) {
 	return c, apiserver.Namespace(t, c)
 }
 
-func waitBound(t *testing.T, c client.Client, claim *corev1.PersistentVolumeClaim, volume, size string) {
+func waitBound(t *testing.T, c client.Client, claim *corev1.PersistentVolumeClaim, volume string) {
 	t.Helper()
 	controllertest.Wait(t, c, claim, "bound", func(p *corev1.PersistentVolumeClaim) bool {
-		return p.Status.Phase == corev1.ClaimBound && p.Spec.VolumeName == volume && p.Status.Capacity.Storage().String() == size
+		return p.Status.Phase == corev1.ClaimBound && p.Spec.VolumeName == volume && p.Status.Capacity.Storage().String() == "1Gi"
 	})
 }
 
@@ -55,7 +55,7 @@ func TestVolumesComeAndGoWithTheirClaims(t *testing.T) {
 	claim := newClaim(namespace, "data")
 	create(t, c, claim)
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-" + string(claim.UID)}}
-	waitBound(t, c, claim, volume.Name, "1Gi")
+	waitBound(t, c, claim, volume.Name)
 	if err := c.Delete(t.Context(), claim); err != nil {
 		t.Fatal(err)
 	}
@@ -72,19 +72,19 @@ func TestAVolumeIsHandedOver(t *testing.T) {
 	create(t, c, filled)
 	create(t, c, prime)
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-" + string(prime.UID)}}
-	waitBound(t, c, prime, volume.Name, "1Gi")
+	waitBound(t, c, prime, volume.Name)
 	if filled.Spec.VolumeName != "" {
 		t.Errorf("the claim has the volume %s", filled.Spec.VolumeName)
 	}
 	controllertest.Update(t, c, volume, func(v *corev1.PersistentVolume) {
 		v.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: namespace, Name: "filled", UID: filled.UID}
 	})
-	waitBound(t, c, filled, volume.Name, "1Gi")
+	waitBound(t, c, filled, volume.Name)
 	if err := c.Delete(t.Context(), prime); err != nil {
 		t.Fatal(err)
 	}
 	controllertest.WaitGone(t, c, prime)
-	waitBound(t, c, filled, volume.Name, "1Gi")
+	waitBound(t, c, filled, volume.Name)
 }
 
 func TestImportersFindTheirImage(t *testing.T) {

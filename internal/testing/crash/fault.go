@@ -161,7 +161,8 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	var response *http.Response
 	err := t.gate.pass(func() (string, error) {
 		var err error
-		if response, err = t.next.RoundTrip(request); err != nil {
+		response, err = t.next.RoundTrip(request) //nolint:bodyclose // It is closed below, or the caller closes it.
+		if err != nil {
 			return request.Method + " " + request.URL.Path + ": " + err.Error(), err
 		}
 		return fmt.Sprintf("%s %s: %d", request.Method, request.URL.Path, response.StatusCode), nil

@@ -59,9 +59,8 @@ type Play struct {
 	program   *program
 	snapshots *snapshots
 	// model is what the undisturbed play came to; nil in that one itself.
-	model    map[string]map[string]string
-	reached  map[string]map[string]string
-	lastStop string
+	model   map[string]map[string]string
+	reached map[string]map[string]string
 }
 
 // Run plays the scenario undisturbed, and then with every fault.
@@ -91,7 +90,6 @@ type stage struct {
 	scenario Scenario
 	config   *rest.Config
 	mapper   meta.RESTMapper
-	mu       sync.Mutex
 }
 
 func newStage(t *testing.T, scenario Scenario) *stage {
