@@ -14,6 +14,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/testing/crash"
+	"github.com/deckhouse/virtualization/internal/testing/engine"
 )
 
 func newOperation(play *crash.Play, kind v1alpha2.OperationType) *v1alpha2.VirtualMachineOperation {
@@ -75,6 +76,22 @@ func TestStop(t *testing.T) {
 		play.Create(operation)
 		play.Reach("the machine is off", func() error {
 			return errors.Join(completed(play, operation), is(play, machine, "Stopped")())
+		})
+	})
+}
+
+// A migration moves the guest once.
+func TestMigrate(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.withGuest, func(play *crash.Play) {
+		operation := newOperation(play, "Migrate")
+		play.Create(operation)
+		play.Reach("the guest is on the other node", func() error {
+			guest, err := guestOf(play)
+			if err != nil {
+				return err
+			}
+			return errors.Join(completed(play, operation), expect("node", guest.Status.NodeName, engine.OtherNode))
 		})
 	})
 }

@@ -177,3 +177,10 @@ func is(play *crash.Play, object client.Object, phase string) func() error {
 		return nil
 	}
 }
+
+func expect(what, got, want string) error {
+	if got != want {
+		return fmt.Errorf("%s is %q, not %q", what, got, want)
+	}
+	return nil
+}

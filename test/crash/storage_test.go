@@ -36,3 +36,13 @@ func TestImageInTheRegistry(t *testing.T) {
 	w := newWorld(t)
 	w.run(nil, func(play *crash.Play) { comesAndGoes(play, newImage(play, "ContainerRegistry")) })
 }
+
+func TestClusterImage(t *testing.T) {
+	w := newWorld(t)
+	w.run(nil, func(play *crash.Play) {
+		comesAndGoes(play, &v1alpha2.ClusterVirtualImage{
+			ObjectMeta: metav1.ObjectMeta{Name: play.Namespace},
+			Spec:       v1alpha2.ClusterVirtualImageSpec{DataSource: v1alpha2.ClusterVirtualImageDataSource{Type: "HTTP", HTTP: &v1alpha2.HTTPSource{URL: imageURL}}},
+		})
+	})
+}

@@ -29,12 +29,14 @@ func (r *Reconciler) plan(o Observed) shared.Plan[*corev1.PersistentVolumeClaim]
 	if decided.Population != nil {
 		told := *decided.Population
 		act("telling on the claim how its population is doing", func(ctx context.Context) error {
-			return r.annotate(ctx, o.Claim, filling.AnnotationPopulation, told.String())
+			// The end is told once, with the result that was told at the handover: a claim
+			// from before that, as a cache may show it, must not wipe it out.
+			return r.annotate(ctx, o.Claim, filling.AnnotationPopulation, told.String(), told.State == filling.PopulationDone)
 		})
 	}
 	if decided.GiveNodeBack {
 		act("letting the scheduler choose another node", func(ctx context.Context) error {
-			return r.annotate(ctx, o.Claim, annotationSelectedNode, "")
+			return r.annotate(ctx, o.Claim, annotationSelectedNode, "", false)
 		})
 	}
 	if decided.GiveVolumeUp {
@@ -60,9 +62,10 @@ func (r *Reconciler) plan(o Observed) shared.Plan[*corev1.PersistentVolumeClaim]
 	return plan
 }
 
-// annotate sets one annotation, or removes it if the value is empty. No version is
-// asked for: nobody else writes it, and the claim changes under everybody's hands.
-func (r *Reconciler) annotate(ctx context.Context, claim *corev1.PersistentVolumeClaim, key, value string) error {
+// annotate sets one annotation, or removes it if the value is empty. Unless it has to
+// follow exactly what was seen, no version is asked for: nobody else writes it, and the
+// claim changes under everybody's hands.
+func (r *Reconciler) annotate(ctx context.Context, claim *corev1.PersistentVolumeClaim, key, value string, exact bool) error {
 	changed := claim.DeepCopy()
 	if changed.Annotations == nil {
 		changed.Annotations = map[string]string{}
@@ -71,7 +74,11 @@ func (r *Reconciler) annotate(ctx context.Context, claim *corev1.PersistentVolum
 	if value == "" {
 		delete(changed.Annotations, key)
 	}
-	return client.IgnoreNotFound(r.Client.Patch(ctx, changed, client.MergeFrom(claim), client.FieldOwner(shared.FieldManager)))
+	patch := client.MergeFrom(claim)
+	if exact {
+		patch = client.MergeFromWithOptions(claim, client.MergeFromWithOptimisticLock{})
+	}
+	return client.IgnoreNotFound(r.Client.Patch(ctx, changed, patch, client.FieldOwner(shared.FieldManager)))
 }
 
 // handOver moves the volume from the prime to the claim in one write, which fails if
