@@ -90,6 +90,9 @@ func wrongStep(before, after shown) string {
 		return ""
 	case slices.Contains(forbiddenSteps[after.kind][before.phase], after.phase):
 		return fmt.Sprintf("the phase went back from %s to %s", before.phase, after.phase)
+	case after.phase == "ImageLost":
+		// It is made again from the start.
+		return ""
 	case before.phase == after.phase && percent(after.progress) < percent(before.progress):
 		return fmt.Sprintf("the progress went back from %s to %s", before.progress, after.progress)
 	}
@@ -136,10 +139,20 @@ func usersOfDisks(pod *corev1.Pod) []string {
 }
 
 // onlyRead tells that all containers of the pod mount a volume read-only, as those
-// do that make an image of a disk.
+// do that make an image of a disk. Pods cannot ask for a device that is read-only;
+// where the importer has its source, it opens it for reading.
 func onlyRead(pod *corev1.Pod, volume string) bool {
 	mounted := false
 	for _, container := range pod.Spec.Containers {
+		for _, device := range container.VolumeDevices {
+			if device.Name != volume {
+				continue
+			}
+			if container.Name != "importer" || device.DevicePath != "/dev/source" {
+				return false
+			}
+			mounted = true
+		}
 		for _, mount := range container.VolumeMounts {
 			if mount.Name != volume {
 				continue
@@ -211,6 +224,7 @@ func TestRulesOfTheInvariants(t *testing.T) {
 	}{
 		{"forward", disk("Provisioning", "10%"), disk("Ready", "100%"), ""},
 		{"back", disk("Ready", "100%"), disk("Pending", "100%"), "the phase went back from Ready to Pending"},
+		{"made again", disk("ImageLost", "100%"), disk("ImageLost", "0%"), ""},
 		{"less progress", disk("Provisioning", "50%"), disk("Provisioning", "49%"), "the progress went back from 50% to 49%"},
 		{"lost phase", disk("Ready", ""), disk("", ""), "the phase Ready vanished"},
 		{"anew", disk("Ready", "100%"), changed, ""},
