@@ -36,6 +36,11 @@ test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserv
 	@set -e; export KUBEBUILDER_ASSETS="$$($(SANDBOX) build kubernetes | awk '$$1 == "kubernetes" {print $$2}')"; \
 	for module in $(MODULES); do echo "== go test $$module"; (cd $$module && go test $$(case $$module in test/render) echo -count=1;; esac) ./...); done
 
+.PHONY: crash
+crash: $(SANDBOX) ## Kill the controllers before and after each write; `make test` leaves half of these deaths out
+	@set -e; export KUBEBUILDER_ASSETS="$$($(SANDBOX) build kubernetes | awk '$$1 == "kubernetes" {print $$2}')"; \
+	go test ./test/crash -count=1 -timeout=30m -every-death
+
 .PHONY: e2e
 e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=25m -v -tags=e2e

@@ -5,6 +5,7 @@ package crash
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"slices"
@@ -28,18 +29,23 @@ type fault struct {
 	copies int
 }
 
+// everyDeath asks for all deaths, which takes almost twice the time.
+var everyDeath = flag.Bool("every-death", false, "kill the program before each write too, and not only before the first and after each")
+
 // faults lists what a scenario with these writes has to stand. A deletion of what was
-// not there has changed nothing: dying at it is dying at the write before.
-func faults(writes []string) []fault {
+// not there has changed nothing: dying at it is dying at the write before. To the
+// server, so is dying before any write but the first: these deaths are on demand.
+func faults(writes []string, every bool) []fault {
 	var out []fault
 	for i, write := range writes {
 		if strings.HasPrefix(write, http.MethodDelete) && strings.HasSuffix(write, ": 404") {
 			continue
 		}
 		at := i + 1
-		out = append(out,
-			fault{name: fmt.Sprintf("killed before write %d", at), at: at},
-			fault{name: fmt.Sprintf("killed after write %d", at), at: at, reached: true})
+		if every || len(out) == 0 {
+			out = append(out, fault{name: fmt.Sprintf("killed before write %d", at), at: at})
+		}
+		out = append(out, fault{name: fmt.Sprintf("killed after write %d", at), at: at, reached: true})
 	}
 	return append(out, fault{name: "stale caches", lag: 100 * time.Millisecond}, fault{name: "repeated events", copies: 1})
 }

@@ -75,7 +75,7 @@ func Run(t *testing.T, scenario Scenario) {
 	t.Logf("%d writes:\n%s", len(writes), strings.Join(writes, "\n"))
 	limit := make(chan struct{}, sideBySide)
 	var plays sync.WaitGroup
-	for _, f := range faults(writes) {
+	for _, f := range faults(writes, *everyDeath) {
 		limit <- struct{}{}
 		plays.Go(func() {
 			defer func() { <-limit }()
