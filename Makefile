@@ -43,7 +43,7 @@ crash: $(SANDBOX) ## Kill the controllers before and after each write; `make tes
 
 .PHONY: e2e
 e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
-	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=25m -v -tags=e2e
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=45m -v -tags=e2e
 
 # Flags of the measurement, such as --only=qcow2 or --cdi=false.
 BENCH ?=
