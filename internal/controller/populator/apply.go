@@ -29,9 +29,7 @@ func (r *Reconciler) plan(o Observed) shared.Plan[*corev1.PersistentVolumeClaim]
 	if decided.Population != nil {
 		told := *decided.Population
 		act("telling on the claim how its population is doing", func(ctx context.Context) error {
-			// The end is told once, with the result that was told at the handover: a claim
-			// from before that, as a cache may show it, must not wipe it out.
-			return r.annotate(ctx, o.Claim, filling.AnnotationPopulation, told.String(), told.State == filling.PopulationDone)
+			return r.annotate(ctx, o.Claim, filling.AnnotationPopulation, told.String(), decided.Exact)
 		})
 	}
 	if decided.GiveNodeBack {

@@ -41,6 +41,9 @@ type decision struct {
 	shared.Plan[*corev1.PersistentVolumeClaim]
 	// Population is told on the claim; nil leaves it alone.
 	Population *filling.Population
+	// Exact tells that the population repeats what the claim was seen to tell: it must
+	// not be written over anything newer.
+	Exact bool
 	// Handover moves the volume from the prime to the claim.
 	Handover bool
 	// GiveVolumeUp lets the storage delete the volume together with the prime.

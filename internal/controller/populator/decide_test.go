@@ -427,3 +427,22 @@ func TestTheOrderIsForTheClaim(t *testing.T) {
 		t.Errorf("annotations: %v", prime.Annotations)
 	}
 }
+
+// From the handover on the result is known from the claim alone. One that a cache shows
+// from before that must not be written back without it.
+func TestTheResultIsNotWipedOutByAnOldClaim(t *testing.T) {
+	done := pod(terminated(0, report.Termination{Result: &report.Result{Format: "qcow2"}}))
+	for _, tc := range []struct {
+		name     string
+		observed Observed
+		exact    bool
+	}{
+		{"handing over", observe(prime("pv-1"), done, volume("prime-uid")), false},
+		{"handed over", observe(held, prime("pv-1"), done, volume("claim-uid"), marked), true},
+		{"bound", observe(held, prime("pv-1"), done, volume("claim-uid"), marked, bound), true},
+	} {
+		if got := decide(tc.observed); got.Population == nil || got.Exact != tc.exact {
+			t.Errorf("%s: exact %t, told %+v", tc.name, got.Exact, got.Population)
+		}
+	}
+}

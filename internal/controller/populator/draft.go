@@ -54,7 +54,7 @@ func (d *draft) tell(state filling.PopulationState, reason, message string) deci
 	if d.next.String() == d.before.String() {
 		return d.out
 	}
-	d.out.Population = &d.next
+	d.out.Population, d.out.Exact = &d.next, d.isPastHandover()
 	if state != d.before.State || state == filling.PopulationFailed && reason != d.before.Reason {
 		d.event()
 	}
@@ -76,9 +76,13 @@ func (d *draft) event() {
 	d.out.Events = append(d.out.Events, event)
 }
 
+// isPastHandover tells that the result was told on the claim. A claim from before that,
+// as a cache may show it, does not have it.
+func (d *draft) isPastHandover() bool { return d.isHandedOver() || d.isFilled() }
+
 // result is what the importer has told at its end; the Pod that told it may be gone.
 func (d *draft) result() *report.Result {
-	if d.isHandedOver() || d.isFilled() {
+	if d.isPastHandover() {
 		return d.before.Result
 	}
 	if d.Pod != nil {

@@ -192,7 +192,13 @@ func (r *Reconciler) observeChildren(ctx context.Context, o *Observed) error {
 	if found {
 		o.Prime = prime
 	}
-	found, err = shared.Get(ctx, r.Client, client.ObjectKey{Namespace: r.Settings.Namespace, Name: importerName(o.Claim.UID)}, pod)
+	key := client.ObjectKey{Namespace: r.Settings.Namespace, Name: importerName(o.Claim.UID)}
+	found, err = shared.Get(ctx, r.Client, key, pod)
+	if err == nil && !found && looksGone(o.Claim) {
+		// The cache of claims may be ahead of that of Pods: an importer that was started
+		// a moment ago would be started, and counted, once more.
+		found, err = shared.Get(ctx, r.live, key, pod)
+	}
 	if err != nil {
 		return err
 	}
@@ -209,6 +215,12 @@ func (r *Reconciler) observeChildren(ctx context.Context, o *Observed) error {
 		o.Volume = now
 	}
 	return err
+}
+
+// looksGone tells that an importer that is not there should be there.
+func looksGone(claim *corev1.PersistentVolumeClaim) bool {
+	return claim.DeletionTimestamp == nil && claim.Spec.VolumeName == "" &&
+		filling.ParsePopulation(claim).State == filling.PopulationRunning
 }
 
 // looksForeign tells that the claim is bound to a volume that does not say that it was

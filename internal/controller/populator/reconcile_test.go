@@ -131,6 +131,36 @@ func TestAVolumeIsNotForeignBecauseTheCacheIsBehind(t *testing.T) {
 	}
 }
 
+// The claim is known to have an importer before that importer is known. It must not be
+// started, and counted, a second time.
+func TestAnImporterIsNotGoneBecauseTheCacheIsBehind(t *testing.T) {
+	started := func(o *Observed) {
+		o.Claim.Annotations = map[string]string{"virtualization.deckhouse.io/population": `{"state":"Running","attempts":1}`}
+	}
+	importer := observe(pod(corev1.ContainerState{})).Pod
+	importer.Annotations[importerpod.AnnotationOwner] = filling.SubjectOf(observe().Claim).String()
+	for _, tc := range []struct {
+		title string
+		live  []client.Object
+		known bool
+	}{
+		{"started a moment ago", []client.Object{importer}, true},
+		{"really gone", nil, false},
+	} {
+		r := newTestReconciler(t, interceptor.Funcs{}, fastClass(), readyImage())
+		r.live = newTestReconciler(t, interceptor.Funcs{}, tc.live...).Client
+		if o, err := r.observe(t.Context(), observe(started).Claim); err != nil || (o.Pod != nil) != tc.known {
+			t.Errorf("%s: importer %v, %v", tc.title, o.Pod, err)
+		}
+	}
+	// Where no importer is expected nobody else is asked.
+	r := newTestReconciler(t, interceptor.Funcs{}, fastClass(), readyImage())
+	r.live = nil
+	if o, err := r.observe(t.Context(), observe().Claim); err != nil || o.Pod != nil {
+		t.Errorf("importer %v, %v", o.Pod, err)
+	}
+}
+
 func TestAnOwnClaimMayStage(t *testing.T) {
 	claim := observe().Claim
 	claim.Name, claim.Spec.DataSourceRef.Kind, claim.Spec.DataSourceRef.Name = "d8v-vd-disk-uid", "VirtualDisk", "root"

@@ -151,7 +151,7 @@ func (s *stage) newPlay(t *testing.T, f fault, model map[string]map[string]strin
 	}
 	p.Module = p.Namespace + "-module"
 	p.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.Module}})
-	p.snapshots = &snapshots{reader: direct, namespace: p.Namespace, addresses: addresses, names: map[string]string{}}
+	p.snapshots = &snapshots{reader: direct, namespace: p.Namespace, addresses: addresses}
 	p.program = &program{
 		config: s.config, scheme: s.scenario.Scheme, mapper: s.mapper,
 		view:  view{namespace: p.Namespace, lag: f.lag, copies: f.copies},
@@ -205,12 +205,14 @@ func (p *Play) Reach(point string, check func() error) {
 	if p.model == nil {
 		p.waitCalm()
 		p.reached[point] = p.snapshot()
+		p.snapshots.keepNames()
 		return
 	}
 	p.eventually(point, func() error {
 		if diff := cmp.Diff(p.model[point], p.snapshot()); diff != "" {
 			return errors.New("it differs from the undisturbed play (-undisturbed +this):\n" + diff)
 		}
+		p.snapshots.keepNames()
 		return nil
 	})
 }

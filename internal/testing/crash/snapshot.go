@@ -49,13 +49,15 @@ type snapshots struct {
 	namespace string
 	// addresses is how the addresses of the play begin, with a dot at the end.
 	addresses string
-	// names are what uids, and names that are made from them, stand for.
-	names map[string]string
+	// names are what uids, and names that are made from them, stood for when the last
+	// snapshot was taken; kept are those of the points that were reached.
+	names, kept map[string]string
 }
 
 // take returns each object as text, by kind and name.
 func (s *snapshots) take(ctx context.Context) (map[string]string, error) {
 	objects := map[string][]byte{}
+	s.forgetPassing()
 	for _, kind := range kinds {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
@@ -82,6 +84,16 @@ func (s *snapshots) take(ctx context.Context) (map[string]string, error) {
 		out[s.inWords(name)] = s.inWords(string(raw))
 	}
 	return out, nil
+}
+
+// keepNames keeps the names of the last snapshot for those to come. Of a snapshot on
+// the way they are not kept: it may show what is there only in passing, and which of
+// that it shows is not the same in every play.
+func (s *snapshots) keepNames() { s.kept = s.names }
+
+func (s *snapshots) forgetPassing() {
+	s.names = map[string]string{}
+	maps.Copy(s.names, s.kept)
 }
 
 // learn remembers what the uid of an object stands for.

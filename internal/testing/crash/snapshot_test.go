@@ -68,3 +68,33 @@ func TestWordsAreTheSameInEveryPlay(t *testing.T) {
 		}
 	}
 }
+
+// What is there only in passing is seen in some plays and not in others.
+func TestNamesAreKeptFromThePointsThatWereReached(t *testing.T) {
+	const text = "pv-aaaaaaaa-8a0c-4b3c-9a3a-1a8b6f3e6a11"
+	s := &snapshots{namespace: "test-x7k2p", addresses: "10.101.17."}
+	claim := &unstructured.Unstructured{Object: map[string]any{"kind": "PersistentVolumeClaim"}}
+	claim.SetName("data")
+	claim.SetUID("aaaaaaaa-8a0c-4b3c-9a3a-1a8b6f3e6a11")
+	for _, step := range []struct {
+		sees, reaches bool
+		want          string
+	}{
+		{want: "pv-<uid>"},
+		{sees: true, want: "pv-<PersistentVolumeClaim data>"},
+		{want: "pv-<uid>"},
+		{sees: true, reaches: true, want: "pv-<PersistentVolumeClaim data>"},
+		{want: "pv-<PersistentVolumeClaim data>"},
+	} {
+		s.forgetPassing()
+		if step.sees {
+			s.learn(claim)
+		}
+		if step.reaches {
+			s.keepNames()
+		}
+		if got := s.inWords(text); got != step.want {
+			t.Errorf("got %s, want %s", got, step.want)
+		}
+	}
+}

@@ -135,7 +135,7 @@ type Filling struct {
 	Speed *Speed
 	// Upload holds the addresses that accept the content.
 	Upload *Upload
-	// Result tells about the content, once it is known.
+	// Result tells about the content, once it is known. It outlives the fill.
 	Result *report.Result
 	// Method says how the content is copied and why in this way; only for clones.
 	Method string

@@ -105,7 +105,11 @@ func (p Populated) Observe(ctx context.Context, reader client.Reader, owner Owne
 	if err != nil || !found {
 		return Filling{Owner: owner}, err
 	}
-	if _, ordered := claim.Annotations[annotationFillHash]; !ordered || shared.IsOwnedBy(claim, owner.UID) {
+	if shared.IsOwnedBy(claim, owner.UID) {
+		// The fill is over, but its owner may have died before it told what was found.
+		return Filling{Owner: owner, Result: ParsePopulation(claim).Result}, nil
+	}
+	if _, ordered := claim.Annotations[annotationFillHash]; !ordered {
 		return Filling{Owner: owner}, nil
 	}
 	if claim.Spec.DataSourceRef != nil {

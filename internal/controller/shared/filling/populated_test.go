@@ -186,6 +186,17 @@ func TestObserveAPopulatedClaim(t *testing.T) {
 	}
 }
 
+// The owner may have died after it took the claim and before it told what is there.
+func TestTheResultOutlivesTheFill(t *testing.T) {
+	claim := Populated{}.Start(populatedFill())[0].(*corev1.PersistentVolumeClaim)
+	claim.OwnerReferences = []metav1.OwnerReference{{Kind: "VirtualDisk", Name: "root", UID: testUID}}
+	claim.Annotations["virtualization.deckhouse.io/population"] = `{"state":"Done","result":{"format":"qcow2","virtualSizeBytes":7}}`
+	got, err := Volumes{}.Observe(t.Context(), newReader(t, claim), testOwner)
+	if err != nil || got.Exists() || got.Result == nil || got.Result.Format != "qcow2" || got.Result.VirtualSizeBytes != 7 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestAnUnreadablePopulationIsNone(t *testing.T) {
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"virtualization.deckhouse.io/population": "{"}}}
 	if got := ParsePopulation(claim); got != (Population{}) {

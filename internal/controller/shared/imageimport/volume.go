@@ -101,18 +101,21 @@ func (d *draft) beginVolume() Decision {
 	}
 	d.conditions.True(v1alpha2.ConditionStorageClassReady, v1alpha2.ReasonStorageClassReady,
 		fmt.Sprintf("Storage class %s can be used", d.Volume.Storage.Name))
+	if d.Refusal != nil {
+		return d.refused(*d.Refusal)
+	}
 	if referent := d.origin.Referent; referent != nil {
-		if d.Refusal != nil {
-			return d.refused(*d.Refusal)
-		}
-		result := &report.Result{Format: referent.Format, CDROM: referent.CDROM, VirtualSizeBytes: referent.Bytes}
-		return d.startFill(result, d.fillSource(*referent))
+		return d.startFill(foundIn(*referent), d.fillSource(*referent))
 	}
 	if d.origin.Source.Upload != nil && d.before.RegistryURL != "" {
 		// It was uploaded already; only the volume is made anew.
 		return d.startFill(d.foundBefore(), d.ownSource())
 	}
 	return d.transfer(d.looked)
+}
+
+func foundIn(referent origin.Referent) *report.Result {
+	return &report.Result{Format: referent.Format, CDROM: referent.CDROM, VirtualSizeBytes: referent.Bytes}
 }
 
 func (d *draft) ownSource() filling.Source {
@@ -127,11 +130,18 @@ func (d *draft) foundBefore() *report.Result {
 }
 
 // looked is an importer that knows the size; of an upload it has the content as well.
+// That an upload is in DVCR, only the status tells: the volume is made after that is
+// written, because then the importer goes, and the populator looks for the upload there.
 func (d *draft) looked(s importerpod.State) Decision {
-	if d.origin.Source.Upload != nil {
-		d.out.Status.RegistryURL = d.Image.Reference(d.Settings.RegistryAddress)
+	if d.origin.Source.Upload == nil {
+		return d.startFill(s.Result, d.ownSource())
 	}
-	return d.startFill(s.Result, d.ownSource())
+	d.setPending()
+	d.showFound(s.Result)
+	d.phase(v1alpha2.ImageProvisioning)
+	d.out.Status.RegistryURL = d.Image.Reference(d.Settings.RegistryAddress)
+	d.notReady(v1alpha2.ReasonProvisioning, "The volume is being made")
+	return d.finish()
 }
 
 func (d *draft) fillSource(referent origin.Referent) filling.Source {
@@ -174,6 +184,15 @@ func (d *draft) showFound(result *report.Result) {
 	status.Size.UnpackedBytes = strconv.FormatInt(result.VirtualSizeBytes, 10)
 }
 
+// showCopied tells of the content of the object that is being copied, if that was not
+// told when the copying began: a clone itself knows nothing of it.
+func (d *draft) showCopied() {
+	referent := d.origin.Referent
+	if d.before.Size.Unpacked == "" && referent != nil && referent.UID == d.Volume.Filling.SourceUID {
+		d.showFound(foundIn(*referent))
+	}
+}
+
 // volumeBlocked is an image that waits for its storage.
 func (d *draft) volumeBlocked(reason v1alpha2.ConditionReason, message string, final bool) Decision {
 	d.setPending()
@@ -194,6 +213,7 @@ func (d *draft) followFill() Decision {
 	d.phase(v1alpha2.ImageProvisioning)
 	d.sourceReady()
 	d.showSource()
+	d.showCopied()
 	d.showFillProgress()
 	d.out.Status.ClaimName = d.Image.owner().ClaimName()
 	d.out.Status.StorageClass = d.Volume.Storage.Name
@@ -276,6 +296,7 @@ func (d *draft) showFillProgress() {
 // after the image has become the claim's owner: that is the mark that it is full.
 func (d *draft) volumeReady() Decision {
 	claim, f := d.Volume.Claim, d.Volume.Filling
+	d.showCopied()
 	if f.Result != nil {
 		d.showResult(f.Result)
 	}

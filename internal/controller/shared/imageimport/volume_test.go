@@ -12,6 +12,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -212,15 +213,22 @@ func TestDecideVolumeOfAnUpload(t *testing.T) {
 		t.Errorf("arguments: %q", args)
 	}
 	done := withPod(container(corev1.PodSucceeded, 0, terminated(0, published, now), corev1.ContainerState{}))
+	// As soon as there is a volume the importer goes: first it is written down what it found.
 	got := Decide(observe(onVolume, uploading(now.Add(time.Hour)), done))
-	if writesOf(got) != "create PersistentVolumeClaim" || got.Status.RegistryURL != "dvcr.example.org/vi/team/debian:"+testUID {
-		t.Errorf("writes %s, reference %s", writesOf(got), got.Status.RegistryURL)
+	if writesOf(got) != "" || got.Status.RegistryURL != "dvcr.example.org/vi/team/debian:"+testUID || got.Status.Size.UnpackedBytes != "10737418240" {
+		t.Errorf("writes %s, reference %s, size %+v", writesOf(got), got.Status.RegistryURL, got.Status.Size)
 	}
 	// It need not come again because the volume is made anew.
 	again := observe(onVolume, uploading(time.Time{}))
-	again.Image.Status.RegistryURL, again.Image.Status.Size.UnpackedBytes = got.Status.RegistryURL, "10737418240"
+	again.Image.Status = got.Status
 	if writes := writesOf(Decide(again)); writes != "create PersistentVolumeClaim" {
 		t.Errorf("writes: %s", writes)
+	}
+	again.Refusal = &shared.Refusal{Quota: true, Message: "exceeded quota: small"}
+	refused := Decide(again)
+	checkCondition(t, refused.Status.Conditions, "Ready", "False/QuotaExceeded")
+	if writesOf(refused) != "" || refused.Status.RegistryURL != got.Status.RegistryURL || refused.Status.Size.UnpackedBytes != "10737418240" {
+		t.Errorf("writes %s, status %+v", writesOf(refused), refused.Status)
 	}
 	ready := observe(onVolume, uploading(time.Time{}), withClaim(corev1.ClaimBound), inState(filling.Done))
 	ready.Image.Status.RegistryURL = got.Status.RegistryURL
@@ -253,6 +261,42 @@ func TestDecideVolumeTellsTheResult(t *testing.T) {
 		t.Errorf("status: %+v", got)
 	}
 	checkCondition(t, got.Conditions, "StorageClassReady", "True/StorageClassReady")
+}
+
+// The volume is full and the image its owner, but what was found was never told: the
+// controller died, or the status was written by somebody else in between.
+func TestDecideVolumeTellsTheResultLate(t *testing.T) {
+	ours := withClaim(corev1.ClaimBound, shared.OwnerReference("VirtualImage", "debian", testUID))
+	result := &report.Result{Format: "raw", VirtualSizeBytes: 9 << 30, StoredSizeBytes: 1 << 30}
+	got := Decide(observe(onVolume, ours, func(o *Observed) { o.Volume.Filling.Result = result }))
+	if got.Status.Phase != "Ready" || got.Status.Format != "raw" || got.Status.Size.Unpacked != "9Gi" || got.Status.Size.Stored != "10Gi" {
+		t.Errorf("status: %+v", got.Status)
+	}
+}
+
+// A clone knows nothing of its content; the object that is copied does.
+func TestDecideVolumeTellsLateWhatIsCopied(t *testing.T) {
+	copied := func(state filling.State, uid types.UID, unpacked string) Decision {
+		o := observe(onVolume, withClaim(corev1.ClaimBound), filledBy(func(f *filling.Filling) { f.State, f.SourceUID = state, uid }))
+		d := newDraft(o)
+		d.before.Size.Unpacked, d.out.Status.Size.Unpacked = unpacked, unpacked
+		d.origin.Referent = &origin.Referent{Found: true, UID: "source-uid", Bytes: 3 << 30, Format: "raw"}
+		return d.decideVolume()
+	}
+	for _, tc := range []struct {
+		name     string
+		decision Decision
+		want     string
+	}{
+		{"while it is copied", copied(filling.Running, "source-uid", ""), "raw 3Gi"},
+		{"when it is ready", copied(filling.Done, "source-uid", ""), "raw 3Gi"},
+		{"told in time", copied(filling.Running, "source-uid", "2Gi"), " 2Gi"},
+		{"a namesake", copied(filling.Running, "other-uid", ""), " "},
+	} {
+		if got := tc.decision.Status.Format + " " + tc.decision.Status.Size.Unpacked; got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+	}
 }
 
 func TestDecideVolumeSpeed(t *testing.T) {
