@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -67,7 +68,9 @@ func newWorld(t *testing.T) *world {
 	live := w.startClients()
 	w.engine = engine.Play(t, w.client)
 	cluster.Start(t, w.client, live, &virtv1.VirtualMachineList{}, &v1alpha2.VirtualMachineIPAddressList{})
-	w.ensure(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: w.class}, Provisioner: cluster.Provisioner})
+	w.ensure(&storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{Name: w.class}, Provisioner: cluster.Provisioner, AllowVolumeExpansion: ptr.To(true),
+	})
 	for _, name := range []string{engine.Node, engine.OtherNode} {
 		w.ensure(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubevirt.io/schedulable": "true"}}})
 	}
