@@ -34,7 +34,7 @@ status: $(SANDBOX) ## Show the sandbox's nodes, processes and module
 .PHONY: test
 test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserver
 	@set -e; export KUBEBUILDER_ASSETS="$$($(SANDBOX) build kubernetes | awk '$$1 == "kubernetes" {print $$2}')"; \
-	for module in $(MODULES); do echo "== go test $$module"; (cd $$module && go test $$(case $$module in test/render) echo -count=1;; esac) ./...); done
+	for module in $(MODULES); do echo "== go test $$module"; (cd $$module && go test $$(case $$module in test/render) echo -count=1;; esac) -timeout=30m ./...); done
 
 .PHONY: crash
 crash: $(SANDBOX) ## Kill the controllers before and after each write; `make test` leaves half of these deaths out
