@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // StalledError says that retrying is pointless until a human changes something.
@@ -66,6 +66,10 @@ func result(res ctrl.Result, err error) (ctrl.Result, error) {
 		// The write that won reaches the cache as an event of its own; the
 		// short delay only covers a conflict on an object that is not watched.
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		// Nothing is wrong: what wanted a child there is about to be deleted as well.
+		// Only an object outside of the namespace ever looks again.
+		return ctrl.Result{RequeueAfter: terminatingDelay}, nil
 	default:
 		return ctrl.Result{}, err
 	}
@@ -73,3 +77,6 @@ func result(res ctrl.Result, err error) (ctrl.Result, error) {
 
 // conflictDelay is how long a key waits after a write lost against another one.
 const conflictDelay = 200 * time.Millisecond
+
+// terminatingDelay is about what it takes to empty a namespace.
+const terminatingDelay = 10 * time.Second

@@ -6,6 +6,7 @@ package shared
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -329,6 +330,8 @@ func TestReconcileOfAMissingObjectDoesNothing(t *testing.T) {
 
 func TestResult(t *testing.T) {
 	plain := errors.New("boom")
+	leaving := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "importer", plain)
+	leaving.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 	cases := []struct {
 		name     string
 		err      error
@@ -343,6 +346,11 @@ func TestResult(t *testing.T) {
 			name: "a conflict is retried quietly",
 			err:  apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "owner", plain),
 			want: ctrl.Result{RequeueAfter: 200 * time.Millisecond},
+		},
+		{
+			name: "a namespace that goes takes its objects with it",
+			err:  fmt.Errorf("creating: %w", leaving),
+			want: ctrl.Result{RequeueAfter: 10 * time.Second},
 		},
 		{name: "anything else uses the queue's back-off", err: plain, wantErr: true},
 	}
