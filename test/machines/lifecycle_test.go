@@ -27,7 +27,9 @@ func TestWritesUntilTheGuestRuns(t *testing.T) {
 	machine := w.machine("web")
 	w.create(machine)
 	w.waitForPhase(machine, "Running")
-	writes := w.writes.take()
+	// A cache that is behind may have something made twice; the server refuses the
+	// second and nothing is written.
+	writes := slices.DeleteFunc(w.writes.take(), func(write string) bool { return strings.HasSuffix(write, " 409") })
 	t.Logf("%d writes:\n%s", len(writes), strings.Join(writes, "\n"))
 	if len(writes) > 5 {
 		t.Errorf("%d writes, want at most 5", len(writes))
