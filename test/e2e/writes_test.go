@@ -175,8 +175,15 @@ func TestWritesOfAMachine(t *testing.T) {
 
 	writes := upToRunning(ownWrites(t, namespace, since, running))
 	t.Logf("running after %s, %d writes: %q", running.Sub(since).Round(100*time.Millisecond), len(writes), writes)
-	if len(writes) > 5 {
-		t.Errorf("%d writes, at most 5 are allowed", len(writes))
+	allowed := 5
+	if running.Sub(since) > 10*time.Second {
+		allowed++ // A start that takes its time is told.
+	}
+	// A cache that is behind may have something made twice; the server refuses the
+	// second and nothing is written.
+	stored := slices.DeleteFunc(writes, func(write string) bool { return strings.HasSuffix(write, " (409)") })
+	if len(stored) > allowed {
+		t.Errorf("%d writes, at most %d are allowed", len(stored), allowed)
 	}
 	settled := time.Now()
 	time.Sleep(10 * time.Second)
