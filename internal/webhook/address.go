@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/ipam"
 )
 
@@ -59,7 +60,7 @@ func (v *addressValidator) validate(ctx context.Context, claim *v1alpha2.Virtual
 	if len(problems) > 0 || !address.IsValid() {
 		return nil, invalid(v1alpha2.VirtualMachineIPAddressKind, claim, problems)
 	}
-	lease, err := get(ctx, v.reader, client.ObjectKey{Name: ipam.LeaseName(address)}, &v1alpha2.VirtualMachineIPAddressLease{})
+	lease, err := shared.Find(ctx, v.reader, client.ObjectKey{Name: ipam.LeaseName(address)}, &v1alpha2.VirtualMachineIPAddressLease{})
 	if err != nil {
 		return nil, err
 	}

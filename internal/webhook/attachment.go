@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
 )
 
@@ -30,7 +31,7 @@ func (v *attachmentValidator) ValidateCreate(ctx context.Context, object runtime
 		return nil, fmt.Errorf("expected a VirtualMachineBlockDeviceAttachment, got %T", object)
 	}
 	key := client.ObjectKey{Namespace: created.Namespace, Name: created.Spec.VirtualMachineName}
-	machine, err := get(ctx, v.reader, key, &v1alpha2.VirtualMachine{})
+	machine, err := shared.Find(ctx, v.reader, key, &v1alpha2.VirtualMachine{})
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,13 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/ipam"
 )
 
@@ -88,7 +88,7 @@ func (v *machineValidator) gather(ctx context.Context, machine *v1alpha2.Virtual
 	if facts.class, err = v.classOf(ctx, machine); err != nil {
 		return facts, err
 	}
-	if facts.namesake, err = get(ctx, v.reader, client.ObjectKeyFromObject(machine), &v1alpha2.VirtualMachineIPAddress{}); err != nil {
+	if facts.namesake, err = shared.Find(ctx, v.reader, client.ObjectKeyFromObject(machine), &v1alpha2.VirtualMachineIPAddress{}); err != nil {
 		return facts, err
 	}
 	if facts.attachments, err = attachmentsOf(ctx, v.reader, client.ObjectKeyFromObject(machine)); err != nil {
@@ -100,30 +100,17 @@ func (v *machineValidator) gather(ctx context.Context, machine *v1alpha2.Virtual
 	}
 	switch ref.Kind {
 	case v1alpha2.BlockDeviceVirtualImage:
-		image, err := get(ctx, v.reader, client.ObjectKey{Namespace: machine.Namespace, Name: ref.Name}, &v1alpha2.VirtualImage{})
+		image, err := shared.Find(ctx, v.reader, client.ObjectKey{Namespace: machine.Namespace, Name: ref.Name}, &v1alpha2.VirtualImage{})
 		if err == nil && image != nil && image.Status.Phase == v1alpha2.ImageReady {
 			facts.bootImage = &image.Status.ImageStatus
 		}
 		return facts, err
 	case v1alpha2.BlockDeviceClusterVirtualImage:
-		image, err := get(ctx, v.reader, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
+		image, err := shared.Find(ctx, v.reader, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
 		if err == nil && image != nil && image.Status.Phase == v1alpha2.ImageReady {
 			facts.bootImage = &image.Status.ImageStatus
 		}
 		return facts, err
 	}
 	return facts, nil
-}
-
-// get reads one object; there being none is no error.
-func get[T client.Object](ctx context.Context, reader client.Reader, key client.ObjectKey, object T) (T, error) {
-	var none T
-	err := reader.Get(ctx, key, object)
-	switch {
-	case apierrors.IsNotFound(err):
-		return none, nil
-	case err != nil:
-		return none, fmt.Errorf("reading %T %s: %w", object, key, err)
-	}
-	return object, nil
 }

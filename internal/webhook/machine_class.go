@@ -11,13 +11,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/machineclass"
 )
 
 // classOf is the class that the machine has or will be given, or nil.
 func (v *machineValidator) classOf(ctx context.Context, machine *v1alpha2.VirtualMachine) (*v1alpha2.VirtualMachineClass, error) {
 	if name := machineclass.NameFor(machine); name != "" {
-		return get(ctx, v.reader, client.ObjectKey{Name: name}, &v1alpha2.VirtualMachineClass{})
+		return shared.Find(ctx, v.reader, client.ObjectKey{Name: name}, &v1alpha2.VirtualMachineClass{})
 	}
 	classes := &v1alpha2.VirtualMachineClassList{}
 	if err := v.reader.List(ctx, classes); err != nil {

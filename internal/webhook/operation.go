@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 )
 
@@ -35,9 +36,9 @@ func (v *operationValidator) ValidateCreate(ctx context.Context, object runtime.
 		return nil, fmt.Errorf("expected a VirtualMachineOperation, got %T", object)
 	}
 	key := client.ObjectKey{Namespace: operation.Namespace, Name: operation.Spec.VirtualMachineName}
-	machine, err := get(ctx, v.reader, key, &v1alpha2.VirtualMachine{})
+	machine, err := shared.Find(ctx, v.reader, key, &v1alpha2.VirtualMachine{})
 	if err == nil && machine == nil {
-		machine, err = get(ctx, v.direct, key, &v1alpha2.VirtualMachine{})
+		machine, err = shared.Find(ctx, v.direct, key, &v1alpha2.VirtualMachine{})
 	}
 	if err != nil {
 		return nil, err

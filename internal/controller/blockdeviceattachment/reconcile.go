@@ -78,7 +78,7 @@ func (r *reconciler) observe(ctx context.Context, object *v1alpha2.VirtualMachin
 func (r *reconciler) observeMachine(ctx context.Context, o *Observed) error {
 	key := client.ObjectKey{Namespace: o.Attachment.Namespace, Name: o.Attachment.Spec.VirtualMachineName}
 	var err error
-	if o.Machine, err = get(ctx, r.Client, key, &v1alpha2.VirtualMachine{}); err != nil || o.Machine == nil {
+	if o.Machine, err = shared.Find(ctx, r.Client, key, &v1alpha2.VirtualMachine{}); err != nil || o.Machine == nil {
 		return err
 	}
 	attachments := &v1alpha2.VirtualMachineBlockDeviceAttachmentList{}
@@ -87,12 +87,12 @@ func (r *reconciler) observeMachine(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("listing the machine's attachments: %w", err)
 	}
 	o.Verdict = attachment.Find(attachment.Judge(o.Machine, attachments.Items), o.Attachment.UID)
-	engine, err := get(ctx, r.Client, key, &virtv1.VirtualMachine{})
+	engine, err := shared.Find(ctx, r.Client, key, &virtv1.VirtualMachine{})
 	if err != nil || engine == nil || !metav1.IsControlledBy(engine, o.Machine) {
 		return err
 	}
 	o.Engine = engine
-	guest, err := get(ctx, r.Client, key, &virtv1.VirtualMachineInstance{})
+	guest, err := shared.Find(ctx, r.Client, key, &virtv1.VirtualMachineInstance{})
 	if guest != nil && metav1.IsControlledBy(guest, engine) {
 		o.Guest = guest
 	}
@@ -105,11 +105,11 @@ func (r *reconciler) observeDevice(ctx context.Context, o *Observed) error {
 	var err error
 	switch ref.Kind {
 	case v1alpha2.BlockDeviceVirtualDisk:
-		o.Disk, err = get(ctx, r.Client, key, &v1alpha2.VirtualDisk{})
+		o.Disk, err = shared.Find(ctx, r.Client, key, &v1alpha2.VirtualDisk{})
 	case v1alpha2.BlockDeviceVirtualImage:
-		o.Image, err = get(ctx, r.Client, key, &v1alpha2.VirtualImage{})
+		o.Image, err = shared.Find(ctx, r.Client, key, &v1alpha2.VirtualImage{})
 	case v1alpha2.BlockDeviceClusterVirtualImage:
-		o.ClusterImage, err = get(ctx, r.Client, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
+		o.ClusterImage, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
 	}
 	return err
 }
@@ -118,11 +118,11 @@ func (r *reconciler) observeDevice(ctx context.Context, o *Observed) error {
 func (r *reconciler) observeClaim(ctx context.Context, o *Observed) error {
 	key := client.ObjectKey{Namespace: o.Attachment.Namespace, Name: attachment.ClaimName(o.Attachment.UID)}
 	var err error
-	if o.Copy, err = get(ctx, r.Client, key, &corev1.PersistentVolumeClaim{}); err != nil {
+	if o.Copy, err = shared.Find(ctx, r.Client, key, &corev1.PersistentVolumeClaim{}); err != nil {
 		return err
 	}
 	if key.Name = o.claimName(); key.Name != "" {
-		if o.Claim, err = get(ctx, r.Client, key, &corev1.PersistentVolumeClaim{}); err != nil {
+		if o.Claim, err = shared.Find(ctx, r.Client, key, &corev1.PersistentVolumeClaim{}); err != nil {
 			return err
 		}
 	}
@@ -139,19 +139,9 @@ func (r *reconciler) observePlace(ctx context.Context, o *Observed) error {
 		return nil
 	}
 	var err error
-	if o.Volume, err = get(ctx, r.Client, client.ObjectKey{Name: o.Claim.Spec.VolumeName}, &corev1.PersistentVolume{}); err != nil {
+	if o.Volume, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: o.Claim.Spec.VolumeName}, &corev1.PersistentVolume{}); err != nil {
 		return err
 	}
-	o.Node, err = get(ctx, r.Client, client.ObjectKey{Name: o.Guest.Status.NodeName}, &corev1.Node{})
+	o.Node, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: o.Guest.Status.NodeName}, &corev1.Node{})
 	return err
-}
-
-// get reads one object; there being none is no error.
-func get[T client.Object](ctx context.Context, reader client.Reader, key client.ObjectKey, object T) (T, error) {
-	var none T
-	found, err := shared.Get(ctx, reader, key, object)
-	if err != nil || !found {
-		return none, err
-	}
-	return object, nil
 }

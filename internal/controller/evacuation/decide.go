@@ -141,7 +141,7 @@ func decide(o Observed) plan {
 		return plan{}
 	}
 	if last != nil {
-		if wait := finishedAt(last).Add(pause(count)).Sub(o.Now); wait > 0 {
+		if wait := operations.FinishedAt(last).Add(pause(count)).Sub(o.Now); wait > 0 {
 			return plan{Plan: shared.Plan[*v1alpha2.VirtualMachine]{RequeueAfter: wait}}
 		}
 	}
@@ -227,17 +227,6 @@ func pause(failures int) time.Duration {
 		out *= 2
 	}
 	return min(out, longestPause)
-}
-
-// finishedAt is when the operation ended, as its conditions tell.
-func finishedAt(operation *v1alpha2.VirtualMachineOperation) time.Time {
-	at := operation.CreationTimestamp.Time
-	for _, condition := range operation.Status.Conditions {
-		if condition.LastTransitionTime.After(at) {
-			at = condition.LastTransitionTime.Time
-		}
-	}
-	return at
 }
 
 func events(kind, reason, message string) shared.Plan[*v1alpha2.VirtualMachine] {

@@ -99,22 +99,13 @@ func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachi
 			return o, err
 		}
 	}
-	node := &corev1.Node{}
-	found, err := shared.Get(ctx, r.Client, client.ObjectKey{Name: mark(o.Guest)}, node)
-	if found {
-		o.Node = node
-	}
+	o.Node, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: mark(o.Guest)}, &corev1.Node{})
 	return o, err
 }
 
 // readGuest gives the guest of a machine, which has its name, or nil.
 func readGuest(ctx context.Context, reader client.Reader, key client.ObjectKey) (*virtv1.VirtualMachineInstance, error) {
-	guest := &virtv1.VirtualMachineInstance{}
-	found, err := shared.Get(ctx, reader, key, guest)
-	if err != nil || !found {
-		return nil, err
-	}
-	return guest, nil
+	return shared.Find(ctx, reader, key, &virtv1.VirtualMachineInstance{})
 }
 
 // newTakeBack calls KubeVirt's subresource, which is all that the controller may do

@@ -5,10 +5,8 @@ package operation
 
 import (
 	"context"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	virtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -65,7 +63,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&virtv1.VirtualMachine{}, r.wake(client.Object.GetName)).
 		Watches(&virtv1.VirtualMachineInstance{}, r.wake(client.Object.GetName)).
 		Watches(&virtv1.VirtualMachineInstanceMigration{}, r.wake(guestOfMigration)).
-		Watches(&corev1.Pod{}, r.wake(guestOfPod)).
+		Watches(&corev1.Pod{}, r.wake(shared.GuestOfPod)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
 		Complete(r)
 }
@@ -121,13 +119,4 @@ func guestOfMigration(object client.Object) string {
 		return ""
 	}
 	return migration.Spec.VMIName
-}
-
-// guestOfPod is the guest that a pod belongs to; empty for any other pod.
-func guestOfPod(pod client.Object) string {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil || owner.Kind != "VirtualMachineInstance" || !strings.HasPrefix(owner.APIVersion, virtv1.GroupVersion.Group+"/") {
-		return ""
-	}
-	return owner.Name
 }

@@ -139,25 +139,13 @@ func decideFinished(o Observed) decision {
 	if o.Operation.DeletionTimestamp != nil {
 		return decided
 	}
-	left := finishedAt(o.Operation).Add(retention).Sub(o.Now)
+	left := operations.FinishedAt(o.Operation).Add(retention).Sub(o.Now)
 	if left > 0 {
 		decided.RequeueAfter = left
 		return decided
 	}
 	decided.Delete = []client.Object{shared.Reference(o.Operation, &v1alpha2.VirtualMachineOperation{})}
 	return decided
-}
-
-// finishedAt is when the operation ended: a status of that moment has the newest of
-// all times.
-func finishedAt(operation *v1alpha2.VirtualMachineOperation) time.Time {
-	at := operation.CreationTimestamp.Time
-	for _, condition := range operation.Status.Conditions {
-		if condition.LastTransitionTime.After(at) {
-			at = condition.LastTransitionTime.Time
-		}
-	}
-	return at
 }
 
 func pending(reason v1alpha2.ConditionReason, message string) state {

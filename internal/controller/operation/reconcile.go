@@ -127,22 +127,15 @@ func requestsPatch(resourceVersion string, requests []virtv1.VirtualMachineState
 func (r *reconciler) observe(ctx context.Context, operation *v1alpha2.VirtualMachineOperation, live bool) (Observed, error) {
 	o := Observed{Operation: operation, Now: r.clock.Now()}
 	key := client.ObjectKey{Namespace: operation.Namespace, Name: operation.Spec.VirtualMachineName}
-	machine, engine, guest := &v1alpha2.VirtualMachine{}, &virtv1.VirtualMachine{}, &virtv1.VirtualMachineInstance{}
-	for _, read := range []struct {
-		into  client.Object
-		found func()
-	}{
-		{machine, func() { o.Machine = machine }},
-		{engine, func() { o.Engine = engine }},
-		{guest, func() { o.Guest = guest }},
-	} {
-		found, err := shared.Get(ctx, r.Client, key, read.into)
-		if err != nil {
-			return Observed{}, err
-		}
-		if found {
-			read.found()
-		}
+	var err error
+	if o.Machine, err = shared.Find(ctx, r.Client, key, &v1alpha2.VirtualMachine{}); err != nil {
+		return Observed{}, err
+	}
+	if o.Engine, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachine{}); err != nil {
+		return Observed{}, err
+	}
+	if o.Guest, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachineInstance{}); err != nil {
+		return Observed{}, err
 	}
 	if err := r.observeOthers(ctx, &o); err != nil {
 		return Observed{}, err

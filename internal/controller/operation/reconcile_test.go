@@ -210,10 +210,10 @@ func TestWhatBelongsToAMachine(t *testing.T) {
 	launcher := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(guest, virtv1.VirtualMachineInstanceGroupVersionKind)}}}
 	move := &virtv1.VirtualMachineInstanceMigration{Spec: virtv1.VirtualMachineInstanceMigrationSpec{VMIName: "web"}}
 	order := &v1alpha2.VirtualMachineOperation{Spec: v1alpha2.VirtualMachineOperationSpec{VirtualMachineName: "web"}}
-	if guestOfPod(launcher) != "web" || guestOfMigration(move) != "web" || machineOfOperation(order) != "web" {
+	if shared.GuestOfPod(launcher) != "web" || guestOfMigration(move) != "web" || machineOfOperation(order) != "web" {
 		t.Error("an object is not of its machine")
 	}
-	if guestOfPod(&corev1.Pod{}) != "" || guestOfMigration(order) != "" || machineOfOperation(move) != "" {
+	if shared.GuestOfPod(&corev1.Pod{}) != "" || guestOfMigration(order) != "" || machineOfOperation(move) != "" {
 		t.Error("an object is of a machine that it does not belong to")
 	}
 }

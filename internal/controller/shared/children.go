@@ -62,6 +62,16 @@ func Get(ctx context.Context, reader client.Reader, key client.ObjectKey, object
 	return true, nil
 }
 
+// Find is Get for who wants the object or nil: there being none is no error.
+func Find[T client.Object](ctx context.Context, reader client.Reader, key client.ObjectKey, object T) (T, error) {
+	var none T
+	found, err := Get(ctx, reader, key, object)
+	if err != nil || !found {
+		return none, err
+	}
+	return object, nil
+}
+
 // Reference fills out with just enough to delete the observed object and no
 // namesake of it.
 func Reference(observed metav1.Object, out client.Object) client.Object {

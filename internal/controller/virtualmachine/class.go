@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/machineclass"
 )
 
@@ -36,7 +37,7 @@ func (r *reconciler) observeClass(ctx context.Context, o *Observed) error {
 	}
 	o.Machine.Spec.VirtualMachineClassName = name
 	var err error
-	o.Class, err = get(ctx, r.Client, client.ObjectKey{Name: name}, &v1alpha2.VirtualMachineClass{})
+	o.Class, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: name}, &v1alpha2.VirtualMachineClass{})
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 )
 
 // eventBroughtBack is the reason of the event about a guest that comes back.
@@ -86,7 +87,7 @@ func rebootedUnderAnotherPolicy(o Observed) bool {
 // what was decided about a guest that was to go on must still be true of it.
 func (r *reconciler) bringBack(ctx context.Context, o Observed) error {
 	if endOf(o.Guest).IsZero() {
-		now, err := get(ctx, r.direct, client.ObjectKeyFromObject(o.Guest), &virtv1.VirtualMachineInstance{})
+		now, err := shared.Find(ctx, r.direct, client.ObjectKeyFromObject(o.Guest), &virtv1.VirtualMachineInstance{})
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func (r *reconciler) observeRunning(ctx context.Context, o *Observed) error {
 	}
 	var err error
 	if name := o.Guest.Status.NodeName; name != "" && placementMatters(*o) {
-		if o.Node, err = get(ctx, r.Client, client.ObjectKey{Name: name}, &corev1.Node{}); err != nil {
+		if o.Node, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: name}, &corev1.Node{}); err != nil {
 			return err
 		}
 	}
@@ -39,7 +39,7 @@ func (r *reconciler) observeRunning(ctx context.Context, o *Observed) error {
 	if name == "" || changeAtHand(*o).IsEmpty() {
 		return nil
 	}
-	revision, err := get(ctx, r.direct, client.ObjectKey{Namespace: o.Guest.Namespace, Name: name}, &appsv1.ControllerRevision{})
+	revision, err := shared.Find(ctx, r.direct, client.ObjectKey{Namespace: o.Guest.Namespace, Name: name}, &appsv1.ControllerRevision{})
 	if err != nil || revision == nil {
 		return err
 	}

@@ -5,10 +5,8 @@ package virtualmachine
 
 import (
 	"context"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	virtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -199,11 +197,10 @@ func guestOfPod(_ context.Context, pod client.Object) []reconcile.Request {
 
 // guestNames is the guest that a pod belongs to.
 func guestNames(pod client.Object) []string {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil || owner.Kind != "VirtualMachineInstance" || !strings.HasPrefix(owner.APIVersion, virtv1.GroupVersion.Group+"/") {
-		return nil
+	if name := shared.GuestOfPod(pod); name != "" {
+		return []string{name}
 	}
-	return []string{owner.Name}
+	return nil
 }
 
 // bridgeReportChanged lets through the pods of the nodes' agents when their report

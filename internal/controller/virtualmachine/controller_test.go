@@ -104,14 +104,14 @@ func TestObserveADeletedMachineReadsOnlyTheGuest(t *testing.T) {
 func TestRunStrategyIsSetAlone(t *testing.T) {
 	o := observation(running(t))
 	r := testReconciler(t, o.Engine)
-	engine, err := get(context.Background(), r.Client, client.ObjectKeyFromObject(o.Engine), &virtv1.VirtualMachine{})
+	engine, err := shared.Find(context.Background(), r.Client, client.ObjectKeyFromObject(o.Engine), &virtv1.VirtualMachine{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := r.patchRunStrategy(context.Background(), engine, virtv1.RunStrategyHalted); err != nil {
 		t.Fatal(err)
 	}
-	changed, err := get(context.Background(), r.Client, client.ObjectKeyFromObject(o.Engine), &virtv1.VirtualMachine{})
+	changed, err := shared.Find(context.Background(), r.Client, client.ObjectKeyFromObject(o.Engine), &virtv1.VirtualMachine{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	virtv1 "kubevirt.io/api/core/v1"
@@ -115,10 +114,10 @@ func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachi
 	observed := Observed{Machine: machine, LauncherImage: r.launcherImage, Now: r.clock.Now()}
 	key := client.ObjectKeyFromObject(machine)
 	var err error
-	if observed.Engine, err = get(ctx, r.Client, key, &virtv1.VirtualMachine{}); err != nil {
+	if observed.Engine, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachine{}); err != nil {
 		return Observed{}, err
 	}
-	if observed.Guest, err = get(ctx, r.Client, key, &virtv1.VirtualMachineInstance{}); err != nil {
+	if observed.Guest, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachineInstance{}); err != nil {
 		return Observed{}, err
 	}
 	if observed.Pods, err = r.podsOf(ctx, machine); err != nil {
@@ -137,7 +136,7 @@ func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error
 		return err
 	}
 	claim := client.ObjectKey{Namespace: o.Machine.Namespace, Name: o.claimName()}
-	if o.Claim, err = get(ctx, r.Client, claim, &v1alpha2.VirtualMachineIPAddress{}); err != nil {
+	if o.Claim, err = shared.Find(ctx, r.Client, claim, &v1alpha2.VirtualMachineIPAddress{}); err != nil {
 		return err
 	}
 	for _, ref := range spec.BlockDeviceRefs {
@@ -165,30 +164,17 @@ func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error
 	return r.observeRunning(ctx, o)
 }
 
-// get reads one object; there being none is no error.
-func get[T client.Object](ctx context.Context, reader client.Reader, key client.ObjectKey, object T) (T, error) {
-	var none T
-	err := reader.Get(ctx, key, object)
-	switch {
-	case apierrors.IsNotFound(err):
-		return none, nil
-	case err != nil:
-		return none, fmt.Errorf("reading %T %s: %w", object, key, err)
-	}
-	return object, nil
-}
-
 func (r *reconciler) device(ctx context.Context, namespace string, ref v1alpha2.BlockDeviceRef) (Device, error) {
 	device := Device{Ref: *ref.DeepCopy()}
 	key := client.ObjectKey{Namespace: namespace, Name: ref.Name}
 	var err error
 	switch ref.Kind {
 	case v1alpha2.BlockDeviceVirtualDisk:
-		device.Disk, err = get(ctx, r.Client, key, &v1alpha2.VirtualDisk{})
+		device.Disk, err = shared.Find(ctx, r.Client, key, &v1alpha2.VirtualDisk{})
 	case v1alpha2.BlockDeviceVirtualImage:
-		device.Image, err = get(ctx, r.Client, key, &v1alpha2.VirtualImage{})
+		device.Image, err = shared.Find(ctx, r.Client, key, &v1alpha2.VirtualImage{})
 	case v1alpha2.BlockDeviceClusterVirtualImage:
-		device.ClusterImage, err = get(ctx, r.Client, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
+		device.ClusterImage, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: ref.Name}, &v1alpha2.ClusterVirtualImage{})
 	}
 	return device, err
 }
@@ -219,7 +205,7 @@ func (r *reconciler) secret(ctx context.Context, machine *v1alpha2.VirtualMachin
 	if name == "" {
 		return nil, nil
 	}
-	secret, err := get(ctx, r.direct, client.ObjectKey{Namespace: machine.Namespace, Name: name}, &corev1.Secret{})
+	secret, err := shared.Find(ctx, r.direct, client.ObjectKey{Namespace: machine.Namespace, Name: name}, &corev1.Secret{})
 	if err != nil || secret == nil {
 		return nil, err
 	}

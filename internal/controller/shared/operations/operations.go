@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/utils/ptr"
 
@@ -155,6 +156,18 @@ func IsFinished(operation *v1alpha2.VirtualMachineOperation) bool {
 		return true
 	}
 	return false
+}
+
+// FinishedAt is when a finished operation ended: a status of that moment has the
+// newest of all times.
+func FinishedAt(operation *v1alpha2.VirtualMachineOperation) time.Time {
+	at := operation.CreationTimestamp.Time
+	for _, condition := range operation.Status.Conditions {
+		if condition.LastTransitionTime.After(at) {
+			at = condition.LastTransitionTime.Time
+		}
+	}
+	return at
 }
 
 // Supersedes tells that the newer operation takes the place of the older one.

@@ -13,8 +13,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 )
@@ -31,8 +30,7 @@ func Others(guest *virtv1.VirtualMachineInstance, nodes []corev1.Node) []string 
 	var out []string
 	for i := range nodes {
 		node := &nodes[i]
-		if node.Name != guest.Status.NodeName && CanRunGuests(node) && hasAll(node.Labels, wanted) &&
-			matchesAffinity(node, guest.Spec.Affinity) && toleratesTaints(guest.Spec.Tolerations, node.Spec.Taints) {
+		if node.Name != guest.Status.NodeName && CanRunGuests(node) && selects(wanted, guest.Spec.Affinity, node) && toleratesTaints(guest.Spec.Tolerations, node.Spec.Taints) {
 			out = append(out, node.Name)
 		}
 	}
@@ -98,52 +96,11 @@ func processorOf(node *corev1.Node, same bool) map[string]string {
 	return out
 }
 
-func hasAll(have, want map[string]string) bool {
-	for key, value := range want {
-		if present, found := have[key]; !found || present != value {
-			return false
-		}
-	}
-	return true
-}
-
-// matchesAffinity looks at required node affinity only: terms are ORed, what is in
-// a term is ANDed, and a term that cannot be read matches nothing, as for the
-// scheduler.
-func matchesAffinity(node *corev1.Node, affinity *corev1.Affinity) bool {
-	if affinity == nil || affinity.NodeAffinity == nil {
-		return true
-	}
-	required := affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
-	if required == nil {
-		return true
-	}
-	return slices.ContainsFunc(required.NodeSelectorTerms, func(term corev1.NodeSelectorTerm) bool {
-		if len(term.MatchExpressions)+len(term.MatchFields) == 0 {
-			return false
-		}
-		fields := map[string]string{"metadata.name": node.Name}
-		return matchesEach(node.Labels, term.MatchExpressions) && matchesEach(fields, term.MatchFields)
-	})
-}
-
-var operators = map[corev1.NodeSelectorOperator]selection.Operator{
-	corev1.NodeSelectorOpIn:           selection.In,
-	corev1.NodeSelectorOpNotIn:        selection.NotIn,
-	corev1.NodeSelectorOpExists:       selection.Exists,
-	corev1.NodeSelectorOpDoesNotExist: selection.DoesNotExist,
-	corev1.NodeSelectorOpGt:           selection.GreaterThan,
-	corev1.NodeSelectorOpLt:           selection.LessThan,
-}
-
-func matchesEach(have map[string]string, requirements []corev1.NodeSelectorRequirement) bool {
-	for _, want := range requirements {
-		requirement, err := labels.NewRequirement(want.Key, operators[want.Operator], want.Values)
-		if err != nil || !requirement.Matches(labels.Set(have)) {
-			return false
-		}
-	}
-	return true
+// selects asks as the scheduler does, to which what cannot be read matches nothing.
+func selects(wanted map[string]string, affinity *corev1.Affinity, node *corev1.Node) bool {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeSelector: wanted, Affinity: affinity}}
+	matches, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node)
+	return err == nil && matches
 }
 
 // toleratesTaints leaves out the taints by which Kubernetes itself marks a node's
