@@ -70,7 +70,7 @@ func TestNewSchemeKnowsTheEngine(t *testing.T) {
 	}
 }
 
-func TestNewImageOptionsNamesTheBadFile(t *testing.T) {
+func TestControllerOptionsNameTheBadFlag(t *testing.T) {
 	directory := t.TempDir()
 	write := func(name, content string) string {
 		path := filepath.Join(directory, name)
@@ -79,17 +79,20 @@ func TestNewImageOptionsNamesTheBadFile(t *testing.T) {
 		}
 		return path
 	}
-	registry := dvcrtest.Start(t)
-	ca := write("ca.crt", string(registry.CA))
+	private, _ := dvcrtest.KeysPEM(t)
+	key, ca, cidr := write("key", string(private)), write("ca.crt", string(dvcrtest.Start(t).CA)), "10.66.10.0/24"
 	cases := []struct {
-		name, key, ca, want string
+		name, key, ca, cidr, want string
 	}{
-		{"no key", filepath.Join(directory, "none"), ca, "--dvcr-token-key-file: open"},
-		{"bad key", write("bad.key", "nonsense"), ca, "--dvcr-token-key-file="},
+		{"no key", filepath.Join(directory, "none"), ca, cidr, "--dvcr-token-key-file: open"},
+		{"bad key", write("bad.key", "nonsense"), ca, cidr, "--dvcr-token-key-file="},
+		{"no authority", key, filepath.Join(directory, "none"), cidr, "--ca-file: open"},
+		{"bad authority", key, write("bad.crt", "nonsense"), cidr, "holds no PEM certificate"},
+		{"bad range", key, ca, "10.66.10.0", "--virtual-machine-cidrs: "},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := newImageOptions(options{tokenKeyFile: tc.key, caFile: tc.ca})
+			_, err := controllerOptions(options{tokenKeyFile: tc.key, caFile: tc.ca, ranges: []string{tc.cidr}})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
