@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Writes everything that follows from the Go types in api/: their deepcopy functions, crds/*.yaml and the Russian
-# twins crds/doc-ru-*.yaml; and what follows from the pinned KubeVirt and CDI. Running it twice changes nothing; `make verify` relies on that.
+# twins crds/doc-ru-*.yaml; the table of rights in the guides; and what follows from the pinned KubeVirt and CDI. Running
+# it twice changes nothing; `make verify` relies on that.
 set -eu
 
 tools=$(cd "$(dirname "$0")" && pwd)
@@ -21,6 +22,8 @@ cd "$root/api"
 "$controller_gen" crd paths=./... "output:crd:dir=$generated/raw"
 
 "$generated/crds" -from "$generated/raw" -words "$tools/crds" -to "$root/crds"
+
+go -C "$root" run ./test/rbac/generate "$root/docs"
 
 # The engine's own CRDs and its operators' rights come from the commands of the pinned KubeVirt and CDI. Where these are
 # not built yet, building them takes root and some minutes; `make up` uses the same builds.

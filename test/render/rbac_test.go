@@ -137,6 +137,13 @@ func verbsOn(rules []rbacv1.PolicyRule, group, resource string) []string {
 	return slices.Compact(verbs)
 }
 
+// placesOfUsersRoles are the templates with roles for people, and how these are named.
+var placesOfUsersRoles = map[string]string{
+	"templates/user-authz-cluster-roles.yaml": "d8:user-authz:virtualization:",
+	"templates/rbacv2/use.yaml":               "d8:use:",
+	"templates/rbacv2/manage.yaml":            "d8:manage:",
+}
+
 // Accounts and roles have the names and places that Deckhouse's linter asks for.
 func TestRolesAreNamedAndPlaced(t *testing.T) {
 	for _, object := range render(t, Case{}) {
@@ -148,8 +155,8 @@ func TestRolesAreNamedAndPlaced(t *testing.T) {
 			}
 		case "ClusterRole", "ClusterRoleBinding":
 			prefix := "d8:virtualization:"
-			if object.Template == "templates/user-authz-cluster-roles.yaml" {
-				prefix = "d8:user-authz:virtualization:"
+			if own, found := placesOfUsersRoles[object.Template]; found {
+				prefix = own
 			} else if !strings.HasSuffix(object.Template, "/rbac-for-us.yaml") {
 				t.Errorf("%s %s is in %s, want rbac-for-us.yaml", object.GetKind(), object.GetName(), object.Template)
 			}

@@ -4,101 +4,259 @@
 package render
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
 )
 
-// levels are cumulative: who has one has all before it.
-var levels = []struct{ level, role string }{
-	{"User", "d8:user-authz:virtualization:user"},
-	{"PrivilegedUser", "d8:user-authz:virtualization:privileged-user"},
-	{"Editor", "d8:user-authz:virtualization:editor"},
-	{"Admin", "d8:user-authz:virtualization:admin"},
-	{"ClusterEditor", "d8:user-authz:virtualization:cluster-editor"},
-	{"ClusterAdmin", "d8:user-authz:virtualization:cluster-admin"},
+// rights is test/rbac/rights.yaml, the published table.
+type rights struct {
+	Levels []struct {
+		Level, Role, Use, Manage string
+	}
+	Verbs     map[string][]string
+	Resources []struct {
+		Name    string
+		Cluster bool
+		Cells   []string
+	}
+	Streams []struct {
+		Name string
+		Open []bool
+	}
+	Closed []string
 }
 
-// rights is the table of the documentation: R is reading, C creating, W every kind of writing.
-// The columns are the levels, in the order above.
-var rights = []struct {
-	resource string
-	levels   [6]string
-}{
-	{"virtualmachines", [6]string{"R", "R", "RW", "RW", "RW", "RW"}},
-	{"virtualdisks", [6]string{"R", "R", "RW", "RW", "RW", "RW"}},
-	{"virtualimages", [6]string{"R", "R", "R", "RW", "RW", "RW"}},
-	{"clustervirtualimages", [6]string{"R", "R", "R", "R", "RW", "RW"}},
-	{"virtualmachineblockdeviceattachments", [6]string{"R", "R", "RW", "RW", "RW", "RW"}},
-	{"virtualmachineoperations", [6]string{"R", "RC", "RW", "RW", "RW", "RW"}},
-	{"virtualmachineipaddresses", [6]string{"R", "R", "RW", "RW", "RW", "RW"}},
-	{"virtualmachineipaddressleases", [6]string{"", "", "", "R", "R", "RW"}},
-	{"virtualmachineclasses", [6]string{"R", "R", "R", "R", "RW", "RW"}},
+func published(t *testing.T) *rights {
+	t.Helper()
+	text, err := os.ReadFile("../rbac/rights.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := &rights{}
+	if err := yaml.Unmarshal(text, table); err != nil {
+		t.Fatal(err)
+	}
+	if len(table.Levels) != 6 || len(table.Resources) != 9 || len(table.Streams) != 3 || len(table.Closed) != 5 {
+		t.Fatalf("the table is not whole: %+v", table)
+	}
+	return table
 }
 
-// streams are what people open with a client; each is open from PrivilegedUser upward.
-var streams = []string{"virtualmachines/console", "virtualmachines/vnc", "virtualmachines/portforward"}
-
-var verbsOf = map[string][]string{
-	"":   nil,
-	"R":  {"get", "list", "watch"},
-	"RC": {"create", "get", "list", "watch"},
-	"RW": {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"},
+// verbsOf are the verbs of a cell, sorted.
+func (r *rights) verbsOf(cell string) []string {
+	var verbs []string
+	for _, letter := range strings.Trim(cell, "-") {
+		verbs = append(verbs, r.Verbs[string(letter)]...)
+	}
+	slices.Sort(verbs)
+	return verbs
 }
 
 const group, streamGroup = "virtualization.deckhouse.io", "subresources.virtualization.deckhouse.io"
 
-func TestAccessLevels(t *testing.T) {
-	objects := render(t, Case{})
-	var held []rbacv1.PolicyRule
-	for column, current := range levels {
-		if got := find(t, objects, "ClusterRole", current.role).GetAnnotations()["user-authz.deckhouse.io/access-level"]; got != current.level {
-			t.Errorf("%s: access level %q, want %q", current.role, got, current.level)
+// compare holds what somebody may do against a column of the table.
+func (r *rights) compare(t *testing.T, who string, column int, held []rbacv1.PolicyRule) {
+	t.Helper()
+	for _, row := range r.Resources {
+		if got, want := verbsOn(held, group, row.Name), r.verbsOf(row.Cells[column]); !slices.Equal(got, want) {
+			t.Errorf("%s may %v %s, want %v", who, got, row.Name, want)
 		}
-		held = append(held, rulesOf(t, objects, current.role)...)
+	}
+	for _, row := range r.Streams {
+		var want []string
+		if row.Open[column] {
+			want = []string{"create", "get", "update"}
+		}
+		if got := verbsOn(held, streamGroup, "virtualmachines/"+row.Name); !slices.Equal(got, want) {
+			t.Errorf("%s may %v %s, want %v", who, got, row.Name, want)
+		}
+	}
+	for _, name := range r.Closed {
+		if got := verbsOn(held, streamGroup, "virtualmachines/"+name); got != nil {
+			t.Errorf("%s may %v %s", who, got, name)
+		}
+	}
+	// Clients look for the machine in both groups.
+	if got := verbsOn(held, streamGroup, "virtualmachines"); !slices.Equal(got, []string{"get", "list", "watch"}) {
+		t.Errorf("%s may %v machines in %s", who, got, streamGroup)
+	}
+	r.checkNothingElse(t, who, held)
+}
 
-		for _, row := range rights {
-			if got, want := verbsOn(held, group, row.resource), verbsOf[row.levels[column]]; !slices.Equal(got, want) {
-				t.Errorf("%s may %v %s, want %v", current.level, got, row.resource, want)
+// checkNothingElse: no other resource, and above all none of the engine and no plugging of volumes past the attachments.
+func (r *rights) checkNothingElse(t *testing.T, who string, held []rbacv1.PolicyRule) {
+	t.Helper()
+	known := map[string][]string{group: {}, streamGroup: {"virtualmachines"}}
+	for _, row := range r.Resources {
+		known[group] = append(known[group], row.Name)
+	}
+	for _, row := range r.Streams {
+		known[streamGroup] = append(known[streamGroup], "virtualmachines/"+row.Name)
+	}
+	for _, rule := range held {
+		if slices.Equal(rule.APIGroups, []string{"deckhouse.io"}) && slices.Equal(rule.ResourceNames, []string{"virtualization"}) {
+			if !slices.Equal(rule.Resources, []string{"moduleconfigs"}) {
+				t.Errorf("%s may %v", who, rule)
 			}
+			continue
 		}
-		var open []string
-		if column > 0 {
-			open = []string{"create", "get", "update"}
-		}
-		for _, stream := range streams {
-			if got := verbsOn(held, streamGroup, stream); !slices.Equal(got, open) {
-				t.Errorf("%s may %v %s, want %v", current.level, got, stream, open)
+		for _, name := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				if !slices.Contains(known[name], resource) {
+					t.Errorf("%s has rights on %s of %q", who, resource, name)
+				}
 			}
 		}
 	}
 }
 
-// Nothing beyond the table: no other resource, and above all no plugging of volumes past the attachments' rights.
-func TestAccessLevelsGrantNothingElse(t *testing.T) {
-	known := append([]string{"virtualmachines"}, streams...)
-	for _, row := range rights {
-		known = append(known, row.resource)
+// user-authz binds the roles of an access level and of all before it.
+func TestAccessLevels(t *testing.T) {
+	table, objects := published(t), render(t, Case{})
+	var held []rbacv1.PolicyRule
+	for column, current := range table.Levels {
+		name := "d8:user-authz:virtualization:" + current.Role
+		if got := find(t, objects, "ClusterRole", name).GetAnnotations()["user-authz.deckhouse.io/access-level"]; got != current.Level {
+			t.Errorf("%s: access level %q, want %q", name, got, current.Level)
+		}
+		held = append(held, rulesOf(t, objects, name)...)
+		table.compare(t, current.Level, column, held)
 	}
-	for _, role := range roles(t, render(t, Case{})) {
-		if !strings.HasPrefix(role.GetName(), "d8:user-authz:") {
-			continue
+	annotated := 0
+	for _, object := range objects {
+		if _, found := object.GetAnnotations()["user-authz.deckhouse.io/access-level"]; found {
+			annotated++
 		}
-		if !slices.ContainsFunc(levels, func(l struct{ level, role string }) bool { return l.role == role.GetName() }) {
-			t.Errorf("unknown role %s", role.GetName())
-		}
-		for _, rule := range role.Rules {
-			for _, resource := range rule.Resources {
-				if !slices.Contains(known, resource) {
-					t.Errorf("%s has rights on %s", role.GetName(), resource)
-				}
+	}
+	if annotated != len(table.Levels) {
+		t.Errorf("%d roles have an access level, want %d", annotated, len(table.Levels))
+	}
+}
+
+// dictionary is what Deckhouse's role d8:use:dict gives of our kinds to everybody who has a role in some namespace.
+var dictionary = []rbacv1.PolicyRule{{
+	APIGroups: []string{group}, Resources: []string{"virtualmachineclasses", "clustervirtualimages"}, Verbs: []string{"get", "list", "watch"},
+}}
+
+// The newer role model: one role bound in a namespace, one bound in the cluster.
+func TestUseAndManage(t *testing.T) {
+	table, objects := published(t), render(t, Case{})
+	for column, current := range table.Levels {
+		held := slices.Clone(dictionary)
+		use := aggregated(t, objects, "d8:use:role:"+current.Use+":virtualization")
+		for _, row := range table.Resources {
+			if got := verbsOn(use, group, row.Name); row.Cluster && got != nil {
+				t.Errorf("%s may %v %s by a role that is bound in a namespace, where that is no use", current.Use, got, row.Name)
 			}
-			for _, name := range rule.APIGroups {
-				if name != group && name != streamGroup {
-					t.Errorf("%s has rights in the group %s", role.GetName(), name)
-				}
+		}
+		held = append(held, use...)
+		if current.Manage != "" {
+			held = append(held, aggregated(t, objects, "d8:manage:virtualization:"+current.Manage)...)
+		}
+		table.compare(t, current.Level, column, held)
+	}
+}
+
+// aggregated is what the control plane makes of a role: the rules of all roles that it selects, and of those that they select.
+func aggregated(t *testing.T, objects []Object, name string) []rbacv1.PolicyRule {
+	t.Helper()
+	var current rbacv1.ClusterRole
+	convert(t, find(t, objects, "ClusterRole", name), &current)
+	if current.AggregationRule == nil {
+		return current.Rules
+	}
+	if len(current.Rules) != 0 {
+		t.Errorf("%s has rules of its own, which the control plane overwrites", name)
+	}
+	var held []rbacv1.PolicyRule
+	for _, selector := range current.AggregationRule.ClusterRoleSelectors {
+		for _, other := range roles(t, objects) {
+			if labels.SelectorFromSet(selector.MatchLabels).Matches(labels.Set(other.GetLabels())) {
+				held = append(held, aggregated(t, objects, other.GetName())...)
+			}
+		}
+	}
+	if len(held) == 0 {
+		t.Errorf("%s selects nothing", name)
+	}
+	return held
+}
+
+// Deckhouse finds roles by these labels, and gives whoever manages the module the role use-role in its namespace.
+func TestLabelsOfUseAndManage(t *testing.T) {
+	objects := render(t, Case{})
+	for name, want := range map[string]map[string]string{
+		"d8:use:role:viewer:virtualization":  {"kind": "use", "aggregate-to-all-as": "viewer", "aggregate-to-virtualization-as": "user"},
+		"d8:use:role:user:virtualization":    {"kind": "use", "aggregate-to-all-as": "user", "aggregate-to-virtualization-as": "manager"},
+		"d8:use:role:manager:virtualization": {"kind": "use", "aggregate-to-all-as": "manager", "aggregate-to-virtualization-as": "admin"},
+		"d8:use:role:admin:virtualization":   {"kind": "use", "aggregate-to-all-as": "admin"},
+		"d8:manage:virtualization:viewer": {
+			"kind": "manage", "level": "subsystem", "subsystem": "virtualization", "use-role": "viewer",
+			"aggregate-to-all-as": "viewer", "aggregate-to-virtualization-as": "manager",
+		},
+		"d8:manage:virtualization:manager": {
+			"kind": "manage", "level": "subsystem", "subsystem": "virtualization", "use-role": "user",
+			"aggregate-to-all-as": "manager", "aggregate-to-virtualization-as": "superadmin",
+		},
+		"d8:manage:virtualization:superadmin": {
+			"kind": "manage", "level": "subsystem", "subsystem": "virtualization", "use-role": "admin",
+			"aggregate-to-all-as": "superadmin",
+		},
+		"d8:use:capability:virtualization:access_console": {"kind": "use", "aggregate-to-virtualization-as": "user"},
+		"d8:manage:permission:subsystem:virtualization:manage_leases": {
+			"kind": "manage", "level": "module", "namespace": "d8-virtualization", "aggregate-to-virtualization-as": "superadmin",
+		},
+	} {
+		got := map[string]string{}
+		for label, value := range find(t, objects, "ClusterRole", name).GetLabels() {
+			if key, ours := strings.CutPrefix(label, "rbac.deckhouse.io/"); ours {
+				got[key] = value
+			}
+		}
+		for key, value := range want {
+			if got[key] != value {
+				t.Errorf("%s: %s=%q, want %q", name, key, got[key], value)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: labels %v, want %v", name, got, want)
+		}
+	}
+}
+
+// A role is either a part or a sum; a part that no sum takes in would be of no use.
+func TestEveryPartIsTakenIn(t *testing.T) {
+	objects := render(t, Case{})
+	taken := map[string]bool{}
+	for _, role := range []string{"d8:use:role:admin:virtualization", "d8:manage:virtualization:superadmin"} {
+		mark(t, objects, role, taken)
+	}
+	for _, role := range roles(t, objects) {
+		name := role.GetName()
+		if (strings.HasPrefix(name, "d8:use:") || strings.HasPrefix(name, "d8:manage:")) && !taken[name] {
+			t.Errorf("%s is in no role", name)
+		}
+	}
+}
+
+func mark(t *testing.T, objects []Object, name string, taken map[string]bool) {
+	t.Helper()
+	taken[name] = true
+	var current rbacv1.ClusterRole
+	convert(t, find(t, objects, "ClusterRole", name), &current)
+	if current.AggregationRule == nil {
+		return
+	}
+	for _, selector := range current.AggregationRule.ClusterRoleSelectors {
+		for _, other := range roles(t, objects) {
+			if labels.SelectorFromSet(selector.MatchLabels).Matches(labels.Set(other.GetLabels())) && !taken[other.GetName()] {
+				mark(t, objects, other.GetName(), taken)
 			}
 		}
 	}
