@@ -29,7 +29,7 @@ func TestLifeOfAClaim(t *testing.T) {
 	w := newWorld(t)
 	claim := w.createClaim("data", "VirtualImage", "debian")
 	w.waitTold(claim, "Pending", "ImageNotFound")
-	w.StaysQuiet(200 * time.Millisecond)
+	w.StaysQuiet(200*time.Millisecond, w.namespace)
 
 	w.createImage()
 	volume := w.playProvisioned(w.primeKey(claim))
@@ -68,7 +68,7 @@ func TestLifeOfAClaim(t *testing.T) {
 		}
 		return nil
 	})
-	w.StaysQuiet(200 * time.Millisecond)
+	w.StaysQuiet(200*time.Millisecond, w.namespace)
 	w.waitVolumes(1)
 	w.deleteClaim(claim)
 	w.waitVolumes(0)

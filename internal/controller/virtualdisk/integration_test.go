@@ -29,7 +29,7 @@ func TestLifeOfADisk(t *testing.T) {
 	w := newWorld(t)
 	disk := w.createDisk("root", fromImage("debian"), "")
 	w.waitStatus(disk, "Pending", "DatasourceIsNotFound")
-	w.StaysQuiet(200 * time.Millisecond)
+	w.StaysQuiet(200*time.Millisecond, w.namespace)
 
 	image := w.createImage("debian", 2<<30, "")
 	claim := w.waitClaim(disk, nil)
@@ -47,7 +47,7 @@ func TestLifeOfADisk(t *testing.T) {
 	controllertest.Wait(t, w.Client, claim, "its owner", func(c *corev1.PersistentVolumeClaim) bool {
 		return len(c.OwnerReferences) == 1 && c.OwnerReferences[0].UID == disk.UID
 	})
-	w.StaysQuiet(300 * time.Millisecond)
+	w.StaysQuiet(300*time.Millisecond, w.namespace)
 	w.grow(disk)
 	claim = w.waitClaim(disk, nil)
 	w.lose(disk)
@@ -79,7 +79,7 @@ func (w *world) lose(disk *v1alpha2.VirtualDisk) {
 	}
 	w.waitGone(childKey(disk), claim)
 	w.waitStatus(disk, "PVCLost", "PVCLost")
-	w.StaysQuiet(200 * time.Millisecond)
+	w.StaysQuiet(200*time.Millisecond, w.namespace)
 }
 
 // find restores the claim from a backup.
@@ -204,7 +204,7 @@ func TestAnImageOnAVolumeIsCopied(t *testing.T) {
 	if len(claim.OwnerReferences) != 1 || claim.OwnerReferences[0].UID != disk.UID {
 		t.Errorf("owners: %v", claim.OwnerReferences)
 	}
-	w.StaysQuiet(200 * time.Millisecond)
+	w.StaysQuiet(200*time.Millisecond, w.namespace)
 	w.deleteDisk(disk)
 }
 
@@ -279,7 +279,7 @@ func (w *world) holdsItsDisk(disk *v1alpha2.VirtualDisk, machine *v1alpha2.Virtu
 		condition := meta.FindStatusCondition(d.Status.Conditions, "Terminating")
 		return condition != nil && strings.Contains(condition.Message, "in use by machine web")
 	})
-	w.StaysQuiet(200 * time.Millisecond)
+	w.StaysQuiet(200*time.Millisecond, w.namespace)
 	if claim := w.waitClaim(disk, nil); claim.DeletionTimestamp != nil {
 		w.t.Error("the claim of a disk that is in use is being deleted")
 	}

@@ -279,8 +279,8 @@ func TestImport(t *testing.T) {
 		t.Errorf("status: %+v", status)
 	}
 	w.waitNoChildren(image)
-	w.StaysQuiet(300 * time.Millisecond)
-	writes := w.Writes()
+	w.StaysQuiet(300*time.Millisecond, w.namespace)
+	writes := w.Writes(w.namespace)
 	if patches := count(writes, "patch-status VirtualImage"); patches > 5 {
 		t.Errorf("%d status patches: %q", patches, writes)
 	}
@@ -324,7 +324,7 @@ func TestACorrectedURLIsEnough(t *testing.T) {
 		t.Errorf("condition: %+v", condition)
 	}
 	w.waitEvent(image, "ImportFailed", "spec.dataSource.http.url")
-	w.StaysQuiet(300 * time.Millisecond)
+	w.StaysQuiet(300*time.Millisecond, w.namespace)
 
 	failed.Spec.DataSource.HTTP.URL = "https://example.org/disk.qcow2"
 	if err := w.Client.Update(t.Context(), failed); err != nil {
@@ -418,7 +418,7 @@ func TestRestartOfTheControllerDuringTheImport(t *testing.T) {
 		w.namespace = namespace
 		w.waitStatus(image, "Ready", "Ready")
 		w.waitNoChildren(image)
-		if made := count(w.Writes(), "create Pod"); made != 0 {
+		if made := count(w.Writes(w.namespace), "create Pod"); made != 0 {
 			t.Errorf("%d more importers were made", made)
 		}
 	})

@@ -81,7 +81,7 @@ func TestUpload(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	w.StaysQuiet(300 * time.Millisecond)
+	w.StaysQuiet(300*time.Millisecond, w.namespace)
 
 	// Another importer takes over: the addresses stay.
 	if err := w.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
@@ -315,7 +315,7 @@ func TestImageOnAVolume(t *testing.T) {
 		t.Errorf("status: %+v", status)
 	}
 	controllertest.Wait(t, w.Client, claim, "its owner", func(c *corev1.PersistentVolumeClaim) bool { return len(c.OwnerReferences) == 1 })
-	w.StaysQuiet(300 * time.Millisecond)
+	w.StaysQuiet(300*time.Millisecond, w.namespace)
 	if err := w.Client.Delete(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}

@@ -42,9 +42,13 @@ type Cluster struct {
 
 	t      testing.TB
 	mu     sync.Mutex
-	writes []string
+	writes []written
 	crash  func(write string) bool
 }
+
+// written is a write of the controllers. The namespace is empty for an object that
+// has none.
+type written struct{ name, namespace string }
 
 // Start runs the controllers that setup registers until the test ends. Scheme knows
 // all of their kinds.
@@ -117,7 +121,7 @@ func (c *Cluster) newClient(restConfig *rest.Config, options client.Options) (cl
 func (c *Cluster) write(verb string, object any, do func() error) error {
 	name := verb + " " + kindOf(object)
 	c.mu.Lock()
-	c.writes = append(c.writes, name)
+	c.writes = append(c.writes, written{name: name, namespace: namespaceOf(object)})
 	crash := c.crash != nil && c.crash(name)
 	after := len(c.writes)%2 == 0
 	c.mu.Unlock()
@@ -142,11 +146,27 @@ func kindOf(object any) string {
 	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// Writes returns what the controllers have written so far, as "verb Kind".
-func (c *Cluster) Writes() []string {
+// namespaceOf is where an object lives; what cannot say it is taken to have none.
+func namespaceOf(object any) string {
+	if placed, ok := object.(interface{ GetNamespace() string }); ok {
+		return placed.GetNamespace()
+	}
+	return ""
+}
+
+// Writes returns what the controllers have written so far, as "verb Kind". With
+// namespaces it is only what they have written there: the tests of a package share a
+// server, and an object that another one left may come to its next attempt at any time.
+func (c *Cluster) Writes(namespaces ...string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.writes)
+	var names []string
+	for _, w := range c.writes {
+		if len(namespaces) == 0 || slices.Contains(namespaces, w.namespace) {
+			names = append(names, w.name)
+		}
+	}
+	return names
 }
 
 // CrashAt makes the n-th write from now on fail, counted from 1.
@@ -161,12 +181,12 @@ func (c *Cluster) CrashAt(n int) {
 }
 
 // StaysQuiet fails the test if the controllers write anything while they have
-// nothing to do.
-func (c *Cluster) StaysQuiet(during time.Duration) {
+// nothing to do, in the namespaces if there are any.
+func (c *Cluster) StaysQuiet(during time.Duration, namespaces ...string) {
 	c.t.Helper()
-	before := len(c.Writes())
+	before := len(c.Writes(namespaces...))
 	time.Sleep(during)
-	if after := c.Writes(); len(after) != before {
+	if after := c.Writes(namespaces...); len(after) != before {
 		c.t.Errorf("written in the steady state: %q", after[before:])
 	}
 }

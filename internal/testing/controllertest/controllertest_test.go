@@ -67,7 +67,13 @@ func TestWritesOfControllersAreCounted(t *testing.T) {
 	if got := cluster.Writes(); !slices.Equal(got, []string{"patch ConfigMap"}) {
 		t.Errorf("writes %q: the test's own must not be among them", got)
 	}
-	cluster.StaysQuiet(50 * time.Millisecond)
+	if elsewhere := cluster.Writes("elsewhere"); len(elsewhere) != 0 {
+		t.Errorf("writes in another namespace: %q", elsewhere)
+	}
+	if here := cluster.Writes(namespace); len(here) != 1 {
+		t.Errorf("writes in the namespace: %q", here)
+	}
+	cluster.StaysQuiet(50*time.Millisecond, namespace)
 
 	Update(t, cluster.Client, config, func(c *corev1.ConfigMap) { c.Data["label"] = "b" })
 	Wait(t, cluster.Client, config, "its second label", hasLabel("b"))
