@@ -17,6 +17,7 @@ import (
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	cdiv1beta1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/deckhouse/virtualization/internal/controller"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
@@ -70,7 +71,7 @@ func controllerOptions(o options) (controller.Options, error) {
 		Reports:       reportserver.New(issuer.Verifier(), clock.RealClock{}),
 		DiskClasses:   filling.Classes{Default: o.defaultDiskClass, Allowed: o.allowedDiskClasses},
 		ImageClasses:  filling.Classes{Default: o.defaultImageClass, Allowed: o.allowedImageClasses},
-		LauncherImage: o.launcherImage, Emulated: o.emulated, Pool: pool,
+		LauncherImage: o.launcherImage, Emulated: o.emulated, Pool: pool, Metrics: metrics.Registry,
 	}, nil
 }
 

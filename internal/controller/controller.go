@@ -6,6 +6,7 @@
 package controller
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -49,6 +50,8 @@ type Options struct {
 	Emulated bool
 	// Pool is where machines' addresses come from.
 	Pool ipam.Pool
+	// Metrics takes what controllers tell beside their objects; nil leaves it out.
+	Metrics prometheus.Registerer
 	// Clock is the real one unless a test sets it.
 	Clock clock.PassiveClock
 }
@@ -122,7 +125,7 @@ func setupMachines(mgr ctrl.Manager, opts Options) error {
 
 // setupAddresses registers the controllers of machines' addresses.
 func setupAddresses(mgr ctrl.Manager, opts Options) error {
-	if err := ipaddress.Setup(mgr, ipaddress.Options{Pool: opts.Pool, Clock: opts.Clock}); err != nil {
+	if err := ipaddress.Setup(mgr, ipaddress.Options{Pool: opts.Pool, Clock: opts.Clock, Metrics: opts.Metrics}); err != nil {
 		return err
 	}
 	return ipaddresslease.Setup(mgr, ipaddresslease.Options{Clock: opts.Clock})

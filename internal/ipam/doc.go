@@ -3,6 +3,6 @@
 
 // Package ipam is the arithmetic of machine addresses: which addresses a pool
 // has, which of them may be given away, which one comes next, and how a lease is
-// named after its address. It is pure: what is taken comes in as a function, so
-// that the truth stays with the leases in the API server.
+// named after its address. It knows no API server: what is taken comes in through
+// the Allocator's methods, and the truth stays with the leases.
 package ipam

@@ -5,7 +5,6 @@ package ipam
 
 import (
 	"errors"
-	"math/rand"
 	"net/netip"
 	"strings"
 	"testing"
@@ -99,64 +98,6 @@ func TestCheck(t *testing.T) {
 	}
 	if err := (Pool{}).Check(netip.MustParseAddr("10.66.10.1")); !errors.Is(err, ErrNoRanges) {
 		t.Errorf("the empty pool: got %v", err)
-	}
-}
-
-func TestNextTakesTheLowestFreeAddressInTheOrderOfRanges(t *testing.T) {
-	pool := mustPool(t, "10.66.20.0/30", "10.66.10.0/30")
-	taken := map[netip.Addr]bool{}
-	var got []string
-	for {
-		address, ok := pool.Next(func(a netip.Addr) bool { return taken[a] })
-		if !ok {
-			break
-		}
-		taken[address] = true
-		got = append(got, address.String())
-	}
-	if want := "10.66.20.1 10.66.20.2 10.66.10.1 10.66.10.2"; strings.Join(got, " ") != want {
-		t.Errorf("got %s, want %s", strings.Join(got, " "), want)
-	}
-	if _, ok := (Pool{}).Next(func(netip.Addr) bool { return false }); ok {
-		t.Error("the empty pool gave an address")
-	}
-}
-
-func TestNextAtTheEndOfTheAddressSpace(t *testing.T) {
-	pool := mustPool(t, "255.255.255.254/31")
-	if _, ok := pool.Next(func(netip.Addr) bool { return true }); ok {
-		t.Error("found an address where all are taken")
-	}
-}
-
-// Whatever is taken, Next gives an address of the pool that is free, or rightly
-// says that there is none.
-func TestNextWithRandomSets(t *testing.T) {
-	pool := mustPool(t, "10.66.10.0/27", "fd00::/124")
-	const usable = 30 + 14
-	random := rand.New(rand.NewSource(1))
-	for range 200 {
-		taken := map[netip.Addr]bool{}
-		for count := 0; ; count++ {
-			address, ok := pool.Next(func(a netip.Addr) bool { return taken[a] })
-			if !ok {
-				if count != usable {
-					t.Fatalf("gave %d addresses, want %d", count, usable)
-				}
-				break
-			}
-			if taken[address] || pool.Check(address) != nil {
-				t.Fatalf("gave %s: taken %v, check %v", address, taken[address], pool.Check(address))
-			}
-			taken[address] = true
-			if random.Intn(3) == 0 {
-				for a := range taken {
-					delete(taken, a)
-					count--
-					break
-				}
-			}
-		}
 	}
 }
 

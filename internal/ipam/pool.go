@@ -6,6 +6,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 )
@@ -64,6 +65,20 @@ func lastOf(prefix netip.Prefix) netip.Addr {
 	return last
 }
 
+// has tells whether the address may be given away.
+func (r addressRange) has(address netip.Addr) bool {
+	return r.prefix.Contains(address) && !address.Less(r.first) && !r.last.Less(address)
+}
+
+// size counts the addresses that may be given away.
+func (r addressRange) size() float64 {
+	bits := r.prefix.Addr().BitLen() - r.prefix.Bits()
+	if bits > 1 {
+		return math.Ldexp(1, bits) - 2
+	}
+	return math.Ldexp(1, bits)
+}
+
 // IsEmpty tells whether the pool has no ranges.
 func (p Pool) IsEmpty() bool { return len(p.ranges) == 0 }
 
@@ -95,17 +110,4 @@ func (p Pool) Check(address netip.Addr) error {
 		return nil
 	}
 	return fmt.Errorf("%s is outside the ranges %s", address, p)
-}
-
-// Next finds the lowest address that is not taken, range by range. It is false
-// when there is none.
-func (p Pool) Next(taken func(netip.Addr) bool) (netip.Addr, bool) {
-	for _, r := range p.ranges {
-		for address := r.first; address.IsValid() && !r.last.Less(address); address = address.Next() {
-			if !taken(address) {
-				return address, true
-			}
-		}
-	}
-	return netip.Addr{}, false
 }

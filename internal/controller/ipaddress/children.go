@@ -47,3 +47,16 @@ func isHeldBy(lease *v1alpha2.VirtualMachineIPAddressLease, claim *v1alpha2.Virt
 	uid := lease.Labels[v1alpha2.LabelVirtualMachineIPAddressUID]
 	return uid == "" || uid == string(claim.UID)
 }
+
+// claimant is the claim as the holder of an address.
+func claimant(claim *v1alpha2.VirtualMachineIPAddress) ipam.Holder {
+	return ipam.Holder{Namespace: claim.Namespace, Name: claim.Name}
+}
+
+// holderOf is who a lease says has the address.
+func holderOf(lease *v1alpha2.VirtualMachineIPAddressLease) ipam.Holder {
+	if ref := lease.Spec.VirtualMachineIPAddressRef; ref != nil {
+		return ipam.Holder{Namespace: ref.Namespace, Name: ref.Name}
+	}
+	return ipam.Holder{}
+}

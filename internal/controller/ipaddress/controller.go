@@ -7,12 +7,14 @@ import (
 	"context"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -40,22 +42,39 @@ type Options struct {
 	Pool ipam.Pool
 	// Clock is the real one unless a test sets it.
 	Clock clock.PassiveClock
+	// Concurrency is how many claims are reconciled at once; 0 means 4.
+	Concurrency int
+	// Metrics takes the collector of the pool's usage; nil leaves it out.
+	Metrics prometheus.Registerer
 }
+
+// defaultConcurrency lets a burst of machines wait for the API server, not for each
+// other.
+const defaultConcurrency = 4
 
 // Setup registers the controller with the manager.
 func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
+	if opts.Concurrency == 0 {
+		opts.Concurrency = defaultConcurrency
+	}
 	if err := addIndexes(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	r := &reconciler{client: mgr.GetClient(), direct: mgr.GetAPIReader(), pool: opts.Pool, clock: opts.Clock}
+	addresses := &addressBook{Allocator: ipam.NewAllocator(opts.Pool, opts.Clock)}
+	if opts.Metrics != nil {
+		if err := mgr.Add(&usageMetrics{addresses: addresses, direct: mgr.GetAPIReader(), registry: opts.Metrics}); err != nil {
+			return err
+		}
+	}
+	r := &reconciler{client: mgr.GetClient(), direct: mgr.GetAPIReader(), addresses: addresses, clock: opts.Clock}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
-		// Its own status and finalizer are no news to the controller.
-		For(&v1alpha2.VirtualMachineIPAddress{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha2.VirtualMachineIPAddressLease{}, handler.EnqueueRequestsFromMapFunc(r.claimsOfLease)).
+		For(&v1alpha2.VirtualMachineIPAddress{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, startsToWait()))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Concurrency}).
+		Watches(&v1alpha2.VirtualMachineIPAddressLease{}, r.followLeases()).
 		Watches(&v1alpha2.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(claimsOfMachine)).
 		Complete(&shared.Reconciler[*v1alpha2.VirtualMachineIPAddress, Observed]{
 			Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
@@ -74,7 +93,7 @@ func addIndexes(indexer client.FieldIndexer) error {
 		return err
 	}
 	return indexer.IndexField(ctx, &v1alpha2.VirtualMachineIPAddress{}, indexPending, func(object client.Object) []string {
-		if claim, ok := object.(*v1alpha2.VirtualMachineIPAddress); ok && claim.Status.Phase == v1alpha2.IPAddressPending {
+		if isPending(object) {
 			return []string{pending}
 		}
 		return nil
@@ -117,23 +136,19 @@ func claimsOfMachine(_ context.Context, object client.Object) []reconcile.Reques
 	return requests
 }
 
-// claimsOfLease wakes the claim that a lease names and, because a lease that
-// changes or goes may set its address free, the claims that wait for one.
-func (r *reconciler) claimsOfLease(ctx context.Context, object client.Object) []reconcile.Request {
-	var requests []reconcile.Request
-	if lease, ok := object.(*v1alpha2.VirtualMachineIPAddressLease); ok {
-		if ref := lease.Spec.VirtualMachineIPAddressRef; ref != nil && ref.Name != "" {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}})
-		}
+// startsToWait lets pass of a claim's own status, which otherwise is no news, that it
+// has no address. An address that got free before the cache knew that the claim waits
+// woke everybody else.
+func startsToWait() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+		UpdateFunc:  func(e event.UpdateEvent) bool { return isPending(e.ObjectNew) && !isPending(e.ObjectOld) },
 	}
-	claims := &v1alpha2.VirtualMachineIPAddressList{}
-	if err := r.client.List(ctx, claims, client.MatchingFields{indexPending: pending}); err != nil {
-		// The cache answers; it fails only when the manager stops.
-		log.FromContext(ctx).Error(err, "Looking up claims that wait for an address")
-		return requests
-	}
-	for i := range claims.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&claims.Items[i])})
-	}
-	return requests
+}
+
+func isPending(object client.Object) bool {
+	claim, ok := object.(*v1alpha2.VirtualMachineIPAddress)
+	return ok && claim.Status.Phase == v1alpha2.IPAddressPending
 }

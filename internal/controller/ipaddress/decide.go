@@ -26,17 +26,16 @@ type Observed struct {
 	// Held are the leases that name the claim, sorted by name. There is one
 	// unless something went wrong.
 	Held []v1alpha2.VirtualMachineIPAddressLease
-	// Taken tells who has which address. It is only read when nothing is held.
-	Taken map[netip.Addr]Holder
-	Pool  ipam.Pool
-	Now   time.Time
-}
-
-// Holder is who has an address.
-type Holder struct {
-	Namespace string
-	// Name is the claim; empty when the address was released.
-	Name string
+	// Taken tells who has the addresses that the claim asks for (see asksFor).
+	Taken map[netip.Addr]ipam.Holder
+	// HasFree tells whether the pool has a free address. When it has none, Released
+	// are those of its addresses that are kept for the claim's namespace, and Retry
+	// is when to look again although nothing was heard of; zero for never.
+	HasFree  bool
+	Released []netip.Addr
+	Retry    time.Time
+	Pool     ipam.Pool
+	Now      time.Time
 }
 
 // decision is a plan together with the address to lease. While there is one, the
@@ -48,12 +47,10 @@ type decision struct {
 
 // leaseWish is what to lease.
 type leaseWish struct {
-	// address is taken if it is valid; otherwise the next free one of pool.
+	// address is taken if it is valid; otherwise the next free one of the pool.
 	address netip.Addr
 	// reclaim tells that address has a released lease of the same namespace.
 	reclaim bool
-	pool    ipam.Pool
-	taken   map[netip.Addr]Holder
 }
 
 func decide(o Observed) decision {
@@ -68,6 +65,9 @@ func decide(o Observed) decision {
 		decided.lease = wish
 	} else {
 		decided.Status = statusProblem(o, problem)
+		if !o.Retry.IsZero() {
+			decided.RequeueAfter = max(o.Retry.Sub(o.Now), time.Second)
+		}
 	}
 	decided.FinalizerName, decided.Finalizer = v1alpha2.FinalizerVMIPCleanup, shared.FinalizerAdd
 	if decided.Status != nil {
@@ -130,24 +130,40 @@ type problem struct {
 	message string
 }
 
+// asksFor is the address that a claim wants and no other; it is not valid when any
+// will do. An address that the claim has shown is in use, whatever the spec and the
+// ranges say now.
+func asksFor(claim *v1alpha2.VirtualMachineIPAddress) netip.Addr {
+	text := claim.Status.Address
+	if text == "" && claim.Spec.Type == v1alpha2.IPAddressStatic {
+		text = claim.Spec.StaticIP
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Unmap().WithZone("")
+}
+
 // wanted tells what to lease for a claim that holds nothing.
 func wanted(o Observed) (*leaseWish, *problem) {
-	// An address that the claim has shown is in use, whatever the ranges say now.
-	if lost, err := netip.ParseAddr(o.Claim.Status.Address); err == nil {
+	if lost := asksFor(o.Claim); lost.IsValid() && o.Claim.Status.Address != "" {
 		return wantedLost(o, lost)
 	}
 	if o.Claim.Spec.Type == v1alpha2.IPAddressStatic {
 		return wantedStatic(o)
 	}
-	free, ok := o.Pool.Next(func(address netip.Addr) bool { _, taken := o.Taken[address]; return taken })
 	switch {
 	case o.Pool.IsEmpty():
 		return nil, &problem{v1alpha2.ReasonNoFreeIPAddress, "No address ranges are configured: set virtualMachineCIDRs in ModuleConfig virtualization."}
-	case !ok:
-		return nil, &problem{v1alpha2.ReasonNoFreeIPAddress, fmt.Sprintf(
-			"Every address of %s is taken: add a range to virtualMachineCIDRs in ModuleConfig virtualization.", o.Pool)}
+	case o.HasFree:
+		return &leaseWish{}, nil
+	case len(o.Released) > 0:
+		// Nobody else may have it, so it is better than to wait until it is free for all.
+		return &leaseWish{address: o.Released[0], reclaim: true}, nil
 	}
-	return &leaseWish{address: free, pool: o.Pool, taken: o.Taken}, nil
+	return nil, &problem{v1alpha2.ReasonNoFreeIPAddress, fmt.Sprintf(
+		"Every address of %s is taken: add a range to virtualMachineCIDRs in ModuleConfig virtualization.", o.Pool)}
 }
 
 func wantedLost(o Observed, lost netip.Addr) (*leaseWish, *problem) {
@@ -160,12 +176,12 @@ func wantedLost(o Observed, lost netip.Addr) (*leaseWish, *problem) {
 	}
 	return nil, &problem{v1alpha2.ReasonLeaseLost, fmt.Sprintf(
 		"The lease of %s was deleted and the address is %s now: delete this VirtualMachineIPAddress and make it again.",
-		lost, holder.describe(o.Claim.Namespace))}
+		lost, describe(holder, o.Claim.Namespace))}
 }
 
 func wantedStatic(o Observed) (*leaseWish, *problem) {
-	address, err := netip.ParseAddr(o.Claim.Spec.StaticIP)
-	if err != nil {
+	address := asksFor(o.Claim)
+	if !address.IsValid() {
 		return nil, &problem{v1alpha2.ReasonIPAddressOutOfRange, fmt.Sprintf("spec.staticIP %q is no IP address.", o.Claim.Spec.StaticIP)}
 	}
 	if err := o.Pool.Check(address); err != nil {
@@ -180,7 +196,7 @@ func wantedStatic(o Observed) (*leaseWish, *problem) {
 	}
 	return nil, &problem{v1alpha2.ReasonLeaseAlreadyExists, fmt.Sprintf(
 		"spec.staticIP %s is %s: make this VirtualMachineIPAddress again with another address, or free this one.",
-		address, holder.describe(o.Claim.Namespace))}
+		address, describe(holder, o.Claim.Namespace))}
 }
 
 func outOfRange(err error) string {
@@ -191,7 +207,7 @@ func outOfRange(err error) string {
 }
 
 // describe says who has an address without telling one namespace about another.
-func (h Holder) describe(viewer string) string {
+func describe(h ipam.Holder, viewer string) string {
 	switch {
 	case h.Namespace != viewer && h.Name == "":
 		return "kept for another namespace for some minutes"

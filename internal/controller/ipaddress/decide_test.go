@@ -54,8 +54,8 @@ func machine(name string) v1alpha2.VirtualMachine {
 	return v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
 }
 
-func taken(holders map[string]Holder) map[netip.Addr]Holder {
-	out := map[netip.Addr]Holder{}
+func taken(holders map[string]ipam.Holder) map[netip.Addr]ipam.Holder {
+	out := map[netip.Addr]ipam.Holder{}
 	for address, holder := range holders {
 		out[netip.MustParseAddr(address)] = holder
 	}
@@ -67,24 +67,32 @@ func TestDecideLeases(t *testing.T) {
 	tests := []struct {
 		name    string
 		claim   *v1alpha2.VirtualMachineIPAddress
-		taken   map[string]Holder
+		taken   map[string]ipam.Holder
+		kept    []netip.Addr
+		full    bool
 		want    string
 		reclaim bool
 	}{
-		{name: "the first address", claim: autoClaim(""), want: "10.66.10.1"},
-		{name: "the next free one", claim: autoClaim(""), want: "10.66.10.3",
-			taken: map[string]Holder{"10.66.10.1": {"a", "b"}, "10.66.10.2": {"team", ""}}},
+		{name: "any free address", claim: autoClaim(""), want: "invalid IP"},
+		{name: "any free address rather than one that the namespace released", claim: autoClaim(""), want: "invalid IP",
+			kept: []netip.Addr{netip.MustParseAddr("10.66.10.5")}},
+		{name: "one that the namespace released when there is no other", claim: autoClaim(""), want: "10.66.10.5", reclaim: true, full: true,
+			kept: []netip.Addr{netip.MustParseAddr("10.66.10.5"), netip.MustParseAddr("10.66.10.6")}},
+		{name: "IPv6 in other words", claim: staticClaim("FD00:0::5", ""), want: "fd00::5"},
 		{name: "a static one", claim: staticClaim("10.66.10.5", ""), want: "10.66.10.5"},
 		{name: "a static one that the namespace released", claim: staticClaim("10.66.10.5", ""), want: "10.66.10.5", reclaim: true,
-			taken: map[string]Holder{"10.66.10.5": {"team", ""}}},
+			taken: map[string]ipam.Holder{"10.66.10.5": {"team", ""}}},
 		{name: "a lost one", claim: autoClaim("10.66.10.4"), want: "10.66.10.4"},
 		{name: "a lost one outside the ranges", claim: autoClaim("10.99.0.1"), want: "10.99.0.1"},
 		{name: "a lost one that the namespace released", claim: autoClaim("10.66.10.4"), want: "10.66.10.4", reclaim: true,
-			taken: map[string]Holder{"10.66.10.4": {"team", ""}}},
+			taken: map[string]ipam.Holder{"10.66.10.4": {"team", ""}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := decide(Observed{Claim: test.claim, Taken: taken(test.taken), Pool: testPool(t, "10.66.10.0/29"), Now: start})
+			got := decide(Observed{
+				Claim: test.claim, Taken: taken(test.taken), HasFree: !test.full, Released: test.kept,
+				Pool: testPool(t, "10.66.10.0/29", "fd00::/64"), Now: start,
+			})
 			if got.lease == nil {
 				t.Fatalf("leases nothing; status %+v", got.Status)
 			}
@@ -103,10 +111,7 @@ func TestDecideLeases(t *testing.T) {
 
 // Why nothing can be leased: each reason with its message.
 func TestDecideProblems(t *testing.T) {
-	full := map[string]Holder{
-		"10.66.10.1": {"a", "a"}, "10.66.10.2": {"a", "b"}, "10.66.10.3": {"a", "c"},
-		"10.66.10.4": {"a", ""}, "10.66.10.5": {"other", "theirs"}, "10.66.10.6": {"team", "db"},
-	}
+	full := map[string]ipam.Holder{"10.66.10.4": {"a", ""}, "10.66.10.5": {"other", "theirs"}, "10.66.10.6": {"team", "db"}}
 	tests := []struct {
 		name            string
 		claim           *v1alpha2.VirtualMachineIPAddress
@@ -163,6 +168,24 @@ func TestDecideProblems(t *testing.T) {
 				t.Errorf("a second look changes the status or tells again:\n%s%+v", diff, again.Events)
 			}
 		})
+	}
+}
+
+// When an address may get free without anybody saying so, the claim looks again then.
+func TestDecideLooksAgain(t *testing.T) {
+	full := Observed{Claim: autoClaim(""), Pool: testPool(t, "10.66.10.0/29"), Now: start}
+	for name, test := range map[string]struct {
+		retry time.Time
+		want  time.Duration
+	}{
+		"never":       {},
+		"in a while":  {start.Add(20 * time.Second), 20 * time.Second},
+		"was just so": {start.Add(-time.Second), time.Second},
+	} {
+		full.Retry = test.retry
+		if got := decide(full); got.RequeueAfter != test.want || got.Status == nil {
+			t.Errorf("%s: after %s, want %s", name, got.RequeueAfter, test.want)
+		}
 	}
 }
 

@@ -4,9 +4,16 @@
 // Package ipaddress reconciles VirtualMachineIPAddresses: it takes an address out
 // of the module's ranges for each claim and shows which machine uses it.
 //
-// An address is taken by creating a lease that is named after it; that the API
-// server refuses a second object of the same name is the lock. When somebody was
-// faster, the next candidate is tried at once.
+// An address is taken by creating a lease that is named after it (ipam.LeaseName);
+// that the API server refuses a second object of the same name is the lock. Which
+// address to try is proposed by ipam.Allocator, which follows the leases and takes
+// the same time however many there are. When somebody was faster, the next candidate
+// is tried at once. When a claim gets two leases all the same, because its last one
+// was made by a controller that had lost the lead, it keeps the one that it shows.
+//
+// A released lease is kept for its namespace for some minutes (package
+// ipaddresslease): a claim of the namespace that asks for the address gets it at
+// once, and one of type Auto when there is no free address left.
 //
 //	state                                 phase     Bound                            Ready     who acts
 //	the address is being leased           (kept)    (kept)                           (kept)    this controller, at once

@@ -25,13 +25,13 @@ import (
 type reconciler struct {
 	client client.Client
 	// direct reads past the cache, which may not show a lease that was just made.
-	direct client.Reader
-	pool   ipam.Pool
-	clock  clock.PassiveClock
+	direct    client.Reader
+	addresses *addressBook
+	clock     clock.PassiveClock
 }
 
 func (r *reconciler) observe(ctx context.Context, claim *v1alpha2.VirtualMachineIPAddress) (Observed, error) {
-	observed := Observed{Claim: claim, Pool: r.pool, Now: r.clock.Now()}
+	observed := Observed{Claim: claim, Pool: r.addresses.Pool(), Now: r.clock.Now()}
 	var err error
 	if observed.Machines, err = r.machinesOf(ctx, claim); err != nil {
 		return Observed{}, err
@@ -42,8 +42,15 @@ func (r *reconciler) observe(ctx context.Context, claim *v1alpha2.VirtualMachine
 	if observed.Held, err = r.heldBy(ctx, claim); err != nil || len(observed.Held) > 0 {
 		return observed, err
 	}
-	observed.Taken, err = r.taken(ctx)
-	return observed, err
+	if wish := asksFor(claim); wish.IsValid() {
+		observed.Taken, err = r.taken(ctx, wish)
+		return observed, err
+	}
+	if observed.HasFree, observed.Retry = r.addresses.HasFree(); !observed.HasFree {
+		kept := r.addresses.HeldBy(ipam.Holder{Namespace: claim.Namespace})
+		observed.Released = slices.DeleteFunc(kept, func(address netip.Addr) bool { return observed.Pool.Check(address) != nil })
+	}
+	return observed, nil
 }
 
 // machinesOf lists the machines that use the claim or want to, the oldest first.
@@ -59,18 +66,18 @@ func (r *reconciler) machinesOf(ctx context.Context, claim *v1alpha2.VirtualMach
 	return machines.Items, nil
 }
 
-// heldBy lists the leases that name the claim. When the cache knows none, the API
-// server is asked before another one is made: the answer is one lease, found by
-// label, and the question comes once in a claim's life.
+// heldBy lists the leases that name the claim. When the cache knows none, those are
+// asked for that the claim has to have all the same, so that it gets no second one:
+// most likely the cache lags behind the controller's own write.
 func (r *reconciler) heldBy(ctx context.Context, claim *v1alpha2.VirtualMachineIPAddress) ([]v1alpha2.VirtualMachineIPAddressLease, error) {
 	leases := &v1alpha2.VirtualMachineIPAddressLeaseList{}
 	if err := r.client.List(ctx, leases, client.MatchingFields{indexLeasesByClaim: claim.Namespace + "/" + claim.Name}); err != nil {
 		return nil, fmt.Errorf("listing leases: %w", err)
 	}
 	if len(leases.Items) == 0 {
-		labels := client.MatchingLabels{v1alpha2.LabelVirtualMachineIPAddressUID: string(claim.UID)}
-		if err := r.direct.List(ctx, leases, labels); err != nil {
-			return nil, fmt.Errorf("listing leases: %w", err)
+		var err error
+		if leases.Items, err = r.promised(ctx, claim); err != nil {
+			return nil, err
 		}
 	}
 	held := slices.DeleteFunc(leases.Items, func(lease v1alpha2.VirtualMachineIPAddressLease) bool { return !isHeldBy(&lease, claim) })
@@ -78,27 +85,34 @@ func (r *reconciler) heldBy(ctx context.Context, claim *v1alpha2.VirtualMachineI
 	return held, nil
 }
 
-// taken lists who has which address.
-func (r *reconciler) taken(ctx context.Context) (map[netip.Addr]Holder, error) {
-	leases := &v1alpha2.VirtualMachineIPAddressLeaseList{}
-	// The items are only read, so they need not be copied out of the cache.
-	if err := r.client.List(ctx, leases, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing leases: %w", err)
+// promised reads the leases that the claim should have from the API server. A new
+// claim has none and costs no question.
+func (r *reconciler) promised(ctx context.Context, claim *v1alpha2.VirtualMachineIPAddress) ([]v1alpha2.VirtualMachineIPAddressLease, error) {
+	if err := r.addresses.learn(ctx, r.direct); err != nil {
+		return nil, err
 	}
-	taken := make(map[netip.Addr]Holder, len(leases.Items))
-	for i := range leases.Items {
-		if address, err := ipam.ParseLeaseName(leases.Items[i].Name); err == nil {
-			taken[address] = holderOf(&leases.Items[i])
+	var leases []v1alpha2.VirtualMachineIPAddressLease
+	for _, address := range r.addresses.HeldBy(claimant(claim)) {
+		lease, err := shared.Find(ctx, r.direct, client.ObjectKey{Name: ipam.LeaseName(address)}, &v1alpha2.VirtualMachineIPAddressLease{})
+		if err != nil {
+			return nil, err
 		}
+		if lease == nil {
+			r.addresses.Return(address)
+			continue
+		}
+		leases = append(leases, *lease)
 	}
-	return taken, nil
+	return leases, nil
 }
 
-func holderOf(lease *v1alpha2.VirtualMachineIPAddressLease) Holder {
-	if ref := lease.Spec.VirtualMachineIPAddressRef; ref != nil {
-		return Holder{Namespace: ref.Namespace, Name: ref.Name}
+// taken tells who has an address.
+func (r *reconciler) taken(ctx context.Context, address netip.Addr) (map[netip.Addr]ipam.Holder, error) {
+	lease, err := shared.Find(ctx, r.client, client.ObjectKey{Name: ipam.LeaseName(address)}, &v1alpha2.VirtualMachineIPAddressLease{})
+	if err != nil || lease == nil {
+		return nil, err
 	}
-	return Holder{}
+	return map[netip.Addr]ipam.Holder{address: holderOf(lease)}, nil
 }
 
 // plan turns a decision into a plan: leasing becomes an action.
@@ -120,28 +134,35 @@ var errTaken = errors.New("the address was taken meanwhile")
 // the next decision then says so in the status.
 const takenDelay = 200 * time.Millisecond
 
-// lease takes the wished address, or another one when the wish leaves the choice.
+// lease takes the wished address, or the next free one when the wish leaves the
+// choice. When an attempt fails, the address stays promised to the claim: the next
+// one asks for its lease first.
 func (r *reconciler) lease(ctx context.Context, claim *v1alpha2.VirtualMachineIPAddress, wish *leaseWish) error {
-	if wish.reclaim {
+	switch {
+	case wish.reclaim:
 		return r.patchReclaim(ctx, claim, wish.address)
+	case wish.address.IsValid():
+		r.addresses.Promise(wish.address, claimant(claim))
+		err := r.createLease(ctx, claim, wish.address)
+		if errors.Is(err, errTaken) {
+			return shared.Waiting(err.Error(), takenDelay)
+		}
+		return err
 	}
-	address, ok := wish.address, true
-	for ok {
-		err := r.createLease(ctx, claim, address)
-		if !errors.Is(err, errTaken) {
+	for {
+		address, ok := r.addresses.Reserve(claimant(claim))
+		if !ok {
+			return shared.Waiting(errTaken.Error(), takenDelay)
+		}
+		if err := r.createLease(ctx, claim, address); !errors.Is(err, errTaken) {
 			return err
 		}
-		if wish.pool.IsEmpty() {
-			break
-		}
-		wish.taken[address] = Holder{}
-		address, ok = wish.pool.Next(func(candidate netip.Addr) bool { _, taken := wish.taken[candidate]; return taken })
 	}
-	return shared.Waiting(errTaken.Error(), takenDelay)
 }
 
 // createLease creates the lease of one address. A lease that exists and is the
-// claim's own was made by a reconcile that died before it could tell.
+// claim's own was made by a reconcile that died before it could tell; another one is
+// remembered, so that the address is not proposed again.
 func (r *reconciler) createLease(ctx context.Context, claim *v1alpha2.VirtualMachineIPAddress, address netip.Addr) error {
 	lease := newLease(claim, address)
 	err := r.client.Create(ctx, lease, client.FieldOwner(shared.FieldManager))
@@ -155,6 +176,7 @@ func (r *reconciler) createLease(ctx context.Context, claim *v1alpha2.VirtualMac
 	if isHeldBy(existing, claim) {
 		return nil
 	}
+	r.addresses.Promise(address, holderOf(existing))
 	return errTaken
 }
 

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/ipam"
 )
 
 // testReconciler works on a server with the given objects. The cache shows only
@@ -33,6 +36,12 @@ func testReconciler(t *testing.T, cached func(client.Object) bool, objects ...cl
 		WithIndex(&v1alpha2.VirtualMachineIPAddressLease{}, indexLeasesByClaim, claimOfLease).
 		WithIndex(&v1alpha2.VirtualMachine{}, indexMachinesByClaim, claimNames).Build()
 	lagging := interceptor.NewClient(server, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			if !cached(object) {
+				return apierrors.NewNotFound(schema.GroupResource{Resource: "virtualmachineipaddressleases"}, key.Name)
+			}
+			return c.Get(ctx, key, object, opts...)
+		},
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			if err := c.List(ctx, list, opts...); err != nil {
 				return err
@@ -49,7 +58,13 @@ func testReconciler(t *testing.T, cached func(client.Object) bool, objects ...cl
 			return nil
 		},
 	})
-	return &reconciler{client: lagging, direct: server, pool: testPool(t, "10.66.10.0/29"), clock: clocktesting.NewFakePassiveClock(start)}
+	return &reconciler{client: lagging, direct: server, addresses: testBook(t), clock: clocktesting.NewFakePassiveClock(start)}
+}
+
+// testBook knows nothing yet.
+func testBook(t *testing.T) *addressBook {
+	t.Helper()
+	return &addressBook{Allocator: ipam.NewAllocator(testPool(t, "10.66.10.0/29"), clocktesting.NewFakePassiveClock(start))}
 }
 
 func heldLease(name, namespace, claim, uid string) *v1alpha2.VirtualMachineIPAddressLease {
@@ -94,15 +109,111 @@ func runActions(t *testing.T, r *reconciler, claim *v1alpha2.VirtualMachineIPAdd
 	return nil
 }
 
-// A cache that knows of no lease proposes addresses that are long taken; each
-// refusal leads to the next one at once.
-func TestLeaseWithAnEmptyCache(t *testing.T) {
+// Another replica has made leases that nothing has told of: each refusal leads to the
+// next address at once, and is remembered.
+func TestLeaseThatNobodyKnewOf(t *testing.T) {
 	r := testReconciler(t, nothing,
 		heldLease("ip-10-66-10-1", "other", "a", "x"), heldLease("ip-10-66-10-2", "other", "b", "y"), heldLease("ip-10-66-10-3", "other", "", ""))
+	r.addresses.learned = true
 	if err := runActions(t, r, autoClaim("")); err != nil {
 		t.Fatal(err)
 	}
 	if got := leases(t, r); got["ip-10-66-10-4"] != "team/web" || len(got) != 4 {
+		t.Errorf("leases %v", got)
+	}
+	if got := r.addresses.HeldBy(ipam.Holder{Namespace: "other", Name: "b"}); len(got) != 1 {
+		t.Errorf("b has %s", got)
+	}
+}
+
+// What this replica does not know yet, it learns once, before it gives anything away.
+func TestLearning(t *testing.T) {
+	r := testReconciler(t, nothing, heldLease("ip-10-66-10-1", "other", "a", "x"), heldLease("no-address", "other", "b", "y"))
+	var lists int
+	r.direct = interceptor.NewClient(r.direct.(client.WithWatch), interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if lists++; lists == 1 {
+				return errors.New("the server is gone")
+			}
+			return c.List(ctx, list, opts...)
+		},
+	})
+	if _, err := r.observe(context.Background(), autoClaim("")); err == nil {
+		t.Fatal("gives an address away on half the truth")
+	}
+	for range 3 {
+		observed, err := r.observe(context.Background(), autoClaim(""))
+		if err != nil || !observed.HasFree {
+			t.Fatalf("got %+v, %v", observed, err)
+		}
+	}
+	if lists != 2 {
+		t.Errorf("listed %d times", lists)
+	}
+	if usage := r.addresses.Usage(); usage[0].Held != 1 {
+		t.Errorf("knows %+v", usage)
+	}
+}
+
+// The lease of a claim is found though the cache does not show it, and its address is
+// free for all when the lease is gone all the same.
+func TestLeaseThatWasMadeAMomentAgo(t *testing.T) {
+	r := testReconciler(t, nothing)
+	if err := runActions(t, r, autoClaim("")); err != nil {
+		t.Fatal(err)
+	}
+	observed, err := r.observe(context.Background(), autoClaim(""))
+	if err != nil || len(observed.Held) != 1 || observed.Held[0].Name != "ip-10-66-10-1" {
+		t.Fatalf("holds %+v, %v", observed.Held, err)
+	}
+	if err := r.client.Delete(context.Background(), &observed.Held[0]); err != nil {
+		t.Fatal(err)
+	}
+	if observed, err = r.observe(context.Background(), autoClaim("")); err != nil || len(observed.Held) != 0 {
+		t.Fatalf("holds %+v, %v", observed.Held, err)
+	}
+	if usage := r.addresses.Usage(); usage[0].Held != 0 {
+		t.Errorf("a lease that is gone counts: %+v", usage)
+	}
+}
+
+// When it is not known whether a lease was made, the next look finds out.
+func TestLeaseWithoutAnAnswer(t *testing.T) {
+	for _, made := range []bool{true, false} {
+		r := testReconciler(t, nothing)
+		lost := errors.New("the connection broke")
+		r.client = interceptor.NewClient(r.client.(client.WithWatch), interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+				if made {
+					if err := c.Create(ctx, object, opts...); err != nil {
+						return err
+					}
+				}
+				return lost
+			},
+		})
+		if err := runActions(t, r, autoClaim("")); !errors.Is(err, lost) {
+			t.Fatal(err)
+		}
+		observed, err := r.observe(context.Background(), autoClaim(""))
+		if err != nil || (len(observed.Held) == 1) != made {
+			t.Errorf("made %v: holds %+v, %v", made, observed.Held, err)
+		}
+	}
+}
+
+// A full pool still has the addresses that the namespace itself released.
+func TestAutoReclaimsWhenThePoolIsFull(t *testing.T) {
+	var objects []client.Object
+	for _, name := range []string{"ip-10-66-10-1", "ip-10-66-10-2", "ip-10-66-10-3", "ip-10-66-10-4"} {
+		objects = append(objects, heldLease(name, "other", name, name))
+	}
+	objects = append(objects, heldLease("ip-10-66-10-5", "other", "", ""), heldLease("ip-10-66-10-6", "team", "", ""), heldLease("ip-10-99-0-1", "team", "", ""))
+	r := testReconciler(t, everything, objects...)
+	if err := runActions(t, r, autoClaim("")); err != nil {
+		t.Fatal(err)
+	}
+	if got := leases(t, r); got["ip-10-66-10-6"] != "team/web" || got["ip-10-66-10-5"] != "other/" || got["ip-10-99-0-1"] != "team/" {
 		t.Errorf("leases %v", got)
 	}
 }
@@ -134,13 +245,16 @@ func TestCreatingAnOwnLeaseTwice(t *testing.T) {
 	}
 }
 
-func TestLeaseWhenEverythingIsTaken(t *testing.T) {
+// Somebody takes the last address, or the wanted one, between the look and the lease.
+func TestLeaseThatIsTakenMeanwhile(t *testing.T) {
 	var objects []client.Object
 	for _, name := range []string{"ip-10-66-10-1", "ip-10-66-10-2", "ip-10-66-10-3", "ip-10-66-10-4", "ip-10-66-10-5", "ip-10-66-10-6"} {
 		objects = append(objects, heldLease(name, "other", name, name))
 	}
 	for name, claim := range map[string]*v1alpha2.VirtualMachineIPAddress{"auto": autoClaim(""), "static": staticClaim("10.66.10.5", "")} {
-		err := runActions(t, testReconciler(t, nothing, objects...), claim)
+		r := testReconciler(t, nothing, objects...)
+		r.addresses.learned = true
+		err := runActions(t, r, claim)
 		var waiting *shared.WaitingError
 		if !errors.As(err, &waiting) || waiting.After != 200*time.Millisecond {
 			t.Errorf("%s: got %v, want to look again soon", name, err)

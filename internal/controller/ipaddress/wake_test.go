@@ -6,6 +6,7 @@ package ipaddress
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,10 +15,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/workqueue"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -43,7 +47,7 @@ func indexed(t *testing.T, objects ...client.Object) *reconciler {
 		t.Fatal(err)
 	}
 	server := builder.Build()
-	return &reconciler{client: server, direct: server, pool: testPool(t, "10.66.10.0/29"), clock: clocktesting.NewFakePassiveClock(start)}
+	return &reconciler{client: server, direct: server, addresses: testBook(t), clock: clocktesting.NewFakePassiveClock(start)}
 }
 
 func claimIn(namespace, name string, phase v1alpha2.IPAddressPhase) *v1alpha2.VirtualMachineIPAddress {
@@ -63,22 +67,96 @@ func names(requests []reconcile.Request) string {
 	return strings.Join(out, " ")
 }
 
-// An address that gets free is news for everybody who waits for one, in every
-// namespace; for those who have one it is none.
+// woken are the claims that an event of a lease brings into the queue.
+func (r *reconciler) woken(deliver func(handler.EventHandler, queue)) string {
+	q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+	defer q.ShutDown()
+	deliver(r.followLeases(), q)
+	var requests []reconcile.Request
+	for range q.Len() {
+		request, _ := q.Get()
+		requests = append(requests, request)
+	}
+	return names(requests)
+}
+
+// An address that gets free is news for everybody who waits for one, an address that
+// is released for those who wait in its namespace; for those who have one it is none.
 func TestWhoIsWokenByALease(t *testing.T) {
 	r := indexed(t, claimIn("team", "waits", "Pending"), claimIn("other", "waits", "Pending"), claimIn("team", "has", "Bound"), claimIn("team", "new", ""))
+	held, released := heldLease("ip-10-66-10-1", "team", "has", "uid-1"), heldLease("ip-10-66-10-1", "team", "", "")
+	ctx := context.Background()
 	for _, tc := range []struct {
-		title string
-		lease *v1alpha2.VirtualMachineIPAddressLease
-		want  string
+		title   string
+		deliver func(handler.EventHandler, queue)
+		want    string
 	}{
-		{"held", heldLease("ip-10-66-10-1", "team", "has", "uid-1"), "other/waits team/has team/waits"},
-		{"released", heldLease("ip-10-66-10-1", "team", "", ""), "other/waits team/waits"},
-		{"of nobody", &v1alpha2.VirtualMachineIPAddressLease{}, "other/waits team/waits"},
+		{"made", func(h handler.EventHandler, q queue) { h.Create(ctx, event.CreateEvent{Object: held}, q) }, "team/has"},
+		{"seen released", func(h handler.EventHandler, q queue) { h.Create(ctx, event.CreateEvent{Object: released}, q) }, ""},
+		{"its status", func(h handler.EventHandler, q queue) {
+			h.Update(ctx, event.UpdateEvent{ObjectOld: held, ObjectNew: held}, q)
+		}, "team/has"},
+		{"released", func(h handler.EventHandler, q queue) {
+			h.Update(ctx, event.UpdateEvent{ObjectOld: held, ObjectNew: released}, q)
+		}, "team/has team/waits"},
+		{"still released", func(h handler.EventHandler, q queue) {
+			h.Update(ctx, event.UpdateEvent{ObjectOld: released, ObjectNew: released}, q)
+		}, ""},
+		{"reclaimed", func(h handler.EventHandler, q queue) {
+			h.Update(ctx, event.UpdateEvent{ObjectOld: released, ObjectNew: held}, q)
+		}, "team/has"},
+		{"deleted", func(h handler.EventHandler, q queue) { h.Delete(ctx, event.DeleteEvent{Object: held}, q) }, "other/waits team/has team/waits"},
+		{"of nobody", func(h handler.EventHandler, q queue) {
+			h.Delete(ctx, event.DeleteEvent{Object: &v1alpha2.VirtualMachineIPAddressLease{}}, q)
+		}, "other/waits team/waits"},
 	} {
-		if got := names(r.claimsOfLease(context.Background(), tc.lease)); got != tc.want {
-			t.Errorf("%s: %s, want %s", tc.title, got, tc.want)
+		if got := r.woken(tc.deliver); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.title, got, tc.want)
 		}
+	}
+}
+
+// Who is woken finds the allocator to know what it is woken for.
+func TestTheAllocatorFollowsTheLeases(t *testing.T) {
+	r, ctx := indexed(t), context.Background()
+	held, released := heldLease("ip-10-66-10-1", "team", "has", "uid-1"), heldLease("ip-10-66-10-1", "team", "", "")
+	follow := func(title, want string, deliver func(handler.EventHandler, queue)) {
+		t.Helper()
+		r.woken(deliver)
+		usage := r.addresses.Usage()[0]
+		if got := fmt.Sprintf("%d held, %d released", usage.Held, usage.Released); got != want {
+			t.Errorf("%s: %s, want %s", title, got, want)
+		}
+	}
+	follow("made", "1 held, 0 released", func(h handler.EventHandler, q queue) { h.Create(ctx, event.CreateEvent{Object: held}, q) })
+	follow("no address", "1 held, 0 released", func(h handler.EventHandler, q queue) {
+		h.Create(ctx, event.CreateEvent{Object: heldLease("nonsense", "team", "x", "")}, q)
+	})
+	follow("released", "0 held, 1 released", func(h handler.EventHandler, q queue) {
+		h.Update(ctx, event.UpdateEvent{ObjectOld: held, ObjectNew: released}, q)
+	})
+	follow("deleted", "0 held, 0 released", func(h handler.EventHandler, q queue) { h.Delete(ctx, event.DeleteEvent{Object: released}, q) })
+}
+
+// A claim that starts to wait looks once more: the address may have got free before
+// the cache knew that somebody waits for it.
+func TestStartingToWaitIsNews(t *testing.T) {
+	p := startsToWait()
+	waits, has := claimIn("team", "web", "Pending"), claimIn("team", "web", "Bound")
+	for _, tc := range []struct {
+		title       string
+		before, now *v1alpha2.VirtualMachineIPAddress
+		want        bool
+	}{
+		{"starts", claimIn("team", "web", ""), waits, true}, {"loses its address", has, waits, true},
+		{"waits on", waits, waits, false}, {"has one now", waits, has, false}, {"has it", has, has, false},
+	} {
+		if got := p.Update(event.UpdateEvent{ObjectOld: tc.before, ObjectNew: tc.now}); got != tc.want {
+			t.Errorf("%s: %v", tc.title, got)
+		}
+	}
+	if p.Create(event.CreateEvent{Object: waits}) || p.Delete(event.DeleteEvent{Object: waits}) || p.Generic(event.GenericEvent{Object: waits}) {
+		t.Error("other events are the other predicate's")
 	}
 }
 
