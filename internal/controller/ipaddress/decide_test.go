@@ -81,11 +81,11 @@ func TestDecideLeases(t *testing.T) {
 		{name: "IPv6 in other words", claim: staticClaim("FD00:0::5", ""), want: "fd00::5"},
 		{name: "a static one", claim: staticClaim("10.66.10.5", ""), want: "10.66.10.5"},
 		{name: "a static one that the namespace released", claim: staticClaim("10.66.10.5", ""), want: "10.66.10.5", reclaim: true,
-			taken: map[string]ipam.Holder{"10.66.10.5": {"team", ""}}},
+			taken: map[string]ipam.Holder{"10.66.10.5": {Namespace: "team", Name: ""}}},
 		{name: "a lost one", claim: autoClaim("10.66.10.4"), want: "10.66.10.4"},
 		{name: "a lost one outside the ranges", claim: autoClaim("10.99.0.1"), want: "10.99.0.1"},
 		{name: "a lost one that the namespace released", claim: autoClaim("10.66.10.4"), want: "10.66.10.4", reclaim: true,
-			taken: map[string]ipam.Holder{"10.66.10.4": {"team", ""}}},
+			taken: map[string]ipam.Holder{"10.66.10.4": {Namespace: "team", Name: ""}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestDecideLeases(t *testing.T) {
 
 // Why nothing can be leased: each reason with its message.
 func TestDecideProblems(t *testing.T) {
-	full := map[string]ipam.Holder{"10.66.10.4": {"a", ""}, "10.66.10.5": {"other", "theirs"}, "10.66.10.6": {"team", "db"}}
+	full := map[string]ipam.Holder{"10.66.10.4": {Namespace: "a", Name: ""}, "10.66.10.5": {Namespace: "other", Name: "theirs"}, "10.66.10.6": {Namespace: "team", Name: "db"}}
 	tests := []struct {
 		name            string
 		claim           *v1alpha2.VirtualMachineIPAddress
