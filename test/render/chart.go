@@ -35,10 +35,10 @@ type Object struct {
 	Template string
 }
 
-// Render renders the chart with the values given and returns every object, ordered by template.
-func Render(loaded *chart.Chart, values map[string]any) ([]Object, error) {
+// Render renders the chart for a case and returns every object, ordered by template.
+func Render(loaded *chart.Chart, c Case) ([]Object, error) {
 	release := chartutil.ReleaseOptions{Name: loaded.Name(), Namespace: "d8-system", IsInstall: true, Revision: 1}
-	merged, err := chartutil.ToRenderValues(loaded, values, release, chartutil.DefaultCapabilities)
+	merged, err := chartutil.ToRenderValues(loaded, c.Values(), release, c.capabilities())
 	if err != nil {
 		return nil, fmt.Errorf("merge values: %w", err)
 	}

@@ -116,7 +116,7 @@ func TestReplicas(t *testing.T) {
 			objects := render(t, matrix[test.c])
 			for name, want := range map[string]int64{
 				"virtualization-controller": test.controller, "virtualization-api": test.controller,
-				"virt-operator": test.operator, "cdi-operator": 1, "dvcr": 1,
+				"virt-operator": test.operator, "cdi-operator": test.operator, "dvcr": 1,
 			} {
 				if got := number(t, at(t, find(t, objects, "Deployment", name), "spec.replicas")); got != float64(want) {
 					t.Errorf("replicas of %s = %v, want %d", name, got, want)
@@ -322,13 +322,6 @@ func TestPlatform(t *testing.T) {
 		secret := find(t, render(t, matrix["bare platform"]), "Secret", "virtualization-module-registry")
 		if got := at(t, secret, "data").(map[string]any)[".dockerconfigjson"]; got != "eyJhdXRocyI6e319" {
 			t.Errorf("pull secret = %v, want an empty configuration", got)
-		}
-	})
-	t.Run("no autoscaler", func(t *testing.T) {
-		for _, object := range render(t, matrix["bare platform"]) {
-			if object.GetKind() == "VerticalPodAutoscaler" {
-				t.Errorf("%s was rendered for a platform that has none", object.GetName())
-			}
 		}
 	})
 	t.Run("registry of the platform", func(t *testing.T) {

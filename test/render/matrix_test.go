@@ -79,7 +79,7 @@ func loadChart(t *testing.T) *chart.Chart {
 
 func render(t *testing.T, c Case) []Object {
 	t.Helper()
-	objects, err := Render(loadChart(t), c.Values())
+	objects, err := Render(loadChart(t), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -150,7 +150,7 @@ func TestMissingValuesAreNamed(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Render(loadChart(t), test.c.Values())
+			_, err := Render(loadChart(t), test.c)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error = %v, want one that says %q", err, test.want)
 			}

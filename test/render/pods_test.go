@@ -89,6 +89,24 @@ func TestImagesAreNamedByDigest(t *testing.T) {
 	})
 }
 
+// Images that pods get later are named in arguments, variables and other objects, in any of which a tag could hide.
+func TestImagesAreNamedByDigestEverywhere(t *testing.T) {
+	reference := regexp.MustCompile(`registry\.example\.com/[^\s"',]*`)
+	forEach(t, func(t *testing.T, objects []Object) {
+		for _, object := range objects {
+			content, err := json.Marshal(object.Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range reference.FindAllString(string(content), -1) {
+				if !byDigest.MatchString(found) {
+					t.Errorf("%s %s names %s, want a reference by digest", object.GetKind(), object.GetName(), found)
+				}
+			}
+		}
+	})
+}
+
 func TestContainersAreRestricted(t *testing.T) {
 	forEachContainer(t, func(t *testing.T, w workload, c corev1.Container) {
 		security := c.SecurityContext

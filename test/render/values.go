@@ -3,7 +3,12 @@
 
 package render
 
-import "maps"
+import (
+	"maps"
+	"slices"
+
+	"helm.sh/helm/v3/pkg/chartutil"
+)
 
 // images are the keys of images_digests.json; a template that asks for another one fails to render.
 var images = []string{
@@ -20,6 +25,17 @@ type Case struct {
 	Global map[string]any
 	// Internal replaces keys of the internal values; nil stands for what the hooks give after the first run.
 	Internal map[string]any
+	// PlainKubernetes stands for a cluster that serves no kinds but those of Kubernetes itself.
+	PlainKubernetes bool
+}
+
+// capabilities are what Helm finds out about the cluster.
+func (c Case) capabilities() *chartutil.Capabilities {
+	found := chartutil.DefaultCapabilities.Copy()
+	if !c.PlainKubernetes {
+		found.APIVersions = append(slices.Clone(found.APIVersions), "autoscaling.k8s.io/v1/VerticalPodAutoscaler")
+	}
+	return found
 }
 
 // Values builds the values that Deckhouse hands to Helm: global ones, settings with defaults, and what the hooks set.

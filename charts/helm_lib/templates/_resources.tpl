@@ -4,13 +4,15 @@ ephemeral-storage: 50Mi
 {{- end -}}
 
 {{- /*
-  helm_lib_vpa prints a VerticalPodAutoscaler for a workload with one container; nothing where the cluster has none.
+  helm_lib_vpa prints a VerticalPodAutoscaler for a workload with one container. There is none where the module
+  vertical-pod-autoscaler is off, nor before the cluster serves the kind: one unknown kind fails the whole release.
   Usage: {{ include "helm_lib_vpa" (list . "Deployment" "dvcr" (dict "cpu" "10m" "memory" "25Mi") (dict "cpu" "1" "memory" "1Gi")) }}
 */ -}}
 {{- define "helm_lib_vpa" -}}
 {{- $context := index . 0 -}}
 {{- $name := index . 2 -}}
-{{- if has "vertical-pod-autoscaler" ($context.Values.global.enabledModules | default list) -}}
+{{- $enabled := has "vertical-pod-autoscaler" ($context.Values.global.enabledModules | default list) -}}
+{{- if and $enabled ($context.Capabilities.APIVersions.Has "autoscaling.k8s.io/v1/VerticalPodAutoscaler") -}}
 ---
 apiVersion: autoscaling.k8s.io/v1
 kind: VerticalPodAutoscaler
