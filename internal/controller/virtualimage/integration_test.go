@@ -280,7 +280,7 @@ func TestImport(t *testing.T) {
 	}
 	w.waitNoChildren(image)
 	w.StaysQuiet(300*time.Millisecond, w.namespace)
-	writes := w.Writes(w.namespace)
+	writes := w.Writes(w.namespace, w.childKey(image).Name)
 	if patches := count(writes, "patch-status VirtualImage"); patches > 5 {
 		t.Errorf("%d status patches: %q", patches, writes)
 	}
@@ -418,7 +418,7 @@ func TestRestartOfTheControllerDuringTheImport(t *testing.T) {
 		w.namespace = namespace
 		w.waitStatus(image, "Ready", "Ready")
 		w.waitNoChildren(image)
-		if made := count(w.Writes(w.namespace), "create Pod"); made != 0 {
+		if made := count(w.Writes(w.childKey(image).Name), "create Pod"); made != 0 {
 			t.Errorf("%d more importers were made", made)
 		}
 	})

@@ -46,9 +46,8 @@ type Cluster struct {
 	crash  func(write string) bool
 }
 
-// written is a write of the controllers. The namespace is empty for an object that
-// has none.
-type written struct{ name, namespace string }
+// written is a write of the controllers, and the name and the namespace of its object.
+type written struct{ write, namespace, name string }
 
 // Start runs the controllers that setup registers until the test ends. Scheme knows
 // all of their kinds.
@@ -121,7 +120,7 @@ func (c *Cluster) newClient(restConfig *rest.Config, options client.Options) (cl
 func (c *Cluster) write(verb string, object any, do func() error) error {
 	name := verb + " " + kindOf(object)
 	c.mu.Lock()
-	c.writes = append(c.writes, written{name: name, namespace: namespaceOf(object)})
+	c.writes = append(c.writes, describe(name, object))
 	crash := c.crash != nil && c.crash(name)
 	after := len(c.writes)%2 == 0
 	c.mu.Unlock()
@@ -146,24 +145,29 @@ func kindOf(object any) string {
 	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// namespaceOf is where an object lives; what cannot say it is taken to have none.
-func namespaceOf(object any) string {
-	if placed, ok := object.(interface{ GetNamespace() string }); ok {
-		return placed.GetNamespace()
+// describe adds to a write what its object says about itself.
+func describe(write string, object any) written {
+	w := written{write: write}
+	if named, ok := object.(interface {
+		GetNamespace() string
+		GetName() string
+	}); ok {
+		w.namespace, w.name = named.GetNamespace(), named.GetName()
 	}
-	return ""
+	return w
 }
 
 // Writes returns what the controllers have written so far, as "verb Kind". With
-// namespaces it is only what they have written there: the tests of a package share a
-// server, and an object that another one left may come to its next attempt at any time.
-func (c *Cluster) Writes(namespaces ...string) []string {
+// places, each a namespace or the name of an object, it is only what they have
+// written there: the tests of a package share a server, and an object that another
+// one left may come to its next attempt at any time.
+func (c *Cluster) Writes(places ...string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var names []string
 	for _, w := range c.writes {
-		if len(namespaces) == 0 || slices.Contains(namespaces, w.namespace) {
-			names = append(names, w.name)
+		if len(places) == 0 || slices.Contains(places, w.namespace) || slices.Contains(places, w.name) {
+			names = append(names, w.write)
 		}
 	}
 	return names
@@ -181,12 +185,12 @@ func (c *Cluster) CrashAt(n int) {
 }
 
 // StaysQuiet fails the test if the controllers write anything while they have
-// nothing to do, in the namespaces if there are any.
-func (c *Cluster) StaysQuiet(during time.Duration, namespaces ...string) {
+// nothing to do, at the places that Writes takes.
+func (c *Cluster) StaysQuiet(during time.Duration, places ...string) {
 	c.t.Helper()
-	before := len(c.Writes(namespaces...))
+	before := len(c.Writes(places...))
 	time.Sleep(during)
-	if after := c.Writes(namespaces...); len(after) != before {
+	if after := c.Writes(places...); len(after) != before {
 		c.t.Errorf("written in the steady state: %q", after[before:])
 	}
 }

@@ -70,8 +70,10 @@ func TestWritesOfControllersAreCounted(t *testing.T) {
 	if elsewhere := cluster.Writes("elsewhere"); len(elsewhere) != 0 {
 		t.Errorf("writes in another namespace: %q", elsewhere)
 	}
-	if here := cluster.Writes(namespace); len(here) != 1 {
-		t.Errorf("writes in the namespace: %q", here)
+	for _, place := range []string{namespace, config.Name} {
+		if here := cluster.Writes(place); len(here) != 1 {
+			t.Errorf("writes at %s: %q", place, here)
+		}
 	}
 	cluster.StaysQuiet(50*time.Millisecond, namespace)
 
