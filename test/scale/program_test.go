@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	goruntime "runtime"
 	"runtime/pprof"
 	"syscall"
 	"testing"
@@ -47,8 +48,9 @@ type order struct {
 	TokenKey      []byte
 	Namespace     string
 	Range         string
-	// Profile is where the program writes what it did with its processor time.
-	Profile string
+	// Profile is where the program writes what it did with its processor time, Work
+	// where it writes what it did.
+	Profile, Work string
 }
 
 func TestMain(m *testing.M) {
@@ -90,6 +92,8 @@ func runProgram(file string) error {
 		// As in the program.
 		QPS: 100, Burst: 200,
 	}
+	var counted requests
+	counted.count(restConfig)
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:  newScheme(),
 		Metrics: server.Options{BindAddress: "0"},
@@ -105,30 +109,55 @@ func runProgram(file string) error {
 	if err != nil {
 		return err
 	}
-	if o.Profile != "" {
-		out, err := os.Create(o.Profile)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = out.Close() }()
-		if err := pprof.StartCPUProfile(out); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	err = profiled(o.Profile, func() error { return mgr.Start(ctrl.SetupSignalHandler()) })
+	// What the manager keeps belongs into the profile.
+	goruntime.KeepAlive(mgr)
+	if err != nil {
+		return err
 	}
-	return mgr.Start(ctrl.SetupSignalHandler())
+	return counted.write(o.Work)
+}
+
+// profiled runs the program and writes a profile of its processor time, and beside it
+// one of what it holds in memory at the end; no name, no profiles.
+func profiled(name string, run func() error) error {
+	if name == "" {
+		return run()
+	}
+	out, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	err = run()
+	pprof.StopCPUProfile()
+	if err != nil {
+		return err
+	}
+	heap, err := os.Create(name + ".heap")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = heap.Close() }()
+	goruntime.GC()
+	return pprof.WriteHeapProfile(heap)
 }
 
 // cost is what a life of the program came to.
 type cost struct {
+	work
 	cpu  time.Duration
 	peak int64
 }
 
 // process is a running program.
 type process struct {
-	t   testing.TB
-	cmd *exec.Cmd
+	t    testing.TB
+	cmd  *exec.Cmd
+	work string
 }
 
 func startProgram(t testing.TB, o order) *process {
@@ -136,15 +165,17 @@ func startProgram(t testing.TB, o order) *process {
 	config := apiserver.Config(t)
 	o.Host, o.CA, o.Cert, o.Key = config.Host, config.CAData, config.CertData, config.KeyData
 	o.TokenKey, _ = dvcrtest.KeysPEM(t)
+	directory := t.TempDir()
+	o.Work = directory + "/work.json"
 	raw, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := t.TempDir() + "/order.json"
+	file := directory + "/order.json"
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.CommandContext(t.Context(), os.Args[0])}
+	p := &process{t: t, cmd: exec.CommandContext(t.Context(), os.Args[0]), work: o.Work}
 	p.cmd.Env = append(os.Environ(), orderVariable+"="+file)
 	p.cmd.Stdout, p.cmd.Stderr = os.Stderr, os.Stderr
 	if err := p.cmd.Start(); err != nil {
@@ -167,6 +198,10 @@ func (p *process) stop() cost {
 	if !ok {
 		p.t.Fatal("this system does not tell what a process has used")
 	}
+	done, err := readWork(p.work)
+	if err != nil {
+		p.t.Fatalf("what the program did: %v", err)
+	}
 	// Linux counts in KiB.
-	return cost{cpu: state.UserTime() + state.SystemTime(), peak: usage.Maxrss << 10}
+	return cost{work: done, cpu: state.UserTime() + state.SystemTime(), peak: usage.Maxrss << 10}
 }

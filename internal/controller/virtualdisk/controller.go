@@ -215,13 +215,9 @@ func (m *mapper) storage(ctx context.Context, _ client.Object) []reconcile.Reque
 
 func (m *mapper) list(ctx context.Context, options ...client.ListOption) []reconcile.Request {
 	disks := &v1alpha2.VirtualDiskList{}
-	if err := m.reader.List(ctx, disks, options...); err != nil {
+	if err := m.reader.List(ctx, disks, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Listing the disks that an event is about")
 		return nil
 	}
-	var out []reconcile.Request
-	for i := range disks.Items {
-		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&disks.Items[i])})
-	}
-	return out
+	return shared.Requests(disks)
 }

@@ -130,7 +130,8 @@ func (r *Reconciler) observeCopies(ctx context.Context, disk *v1alpha2.VirtualDi
 
 func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.VirtualDisk) ([]v1alpha2.AttachedVirtualMachine, error) {
 	machines := &v1alpha2.VirtualMachineList{}
-	err := r.Client.List(ctx, machines, client.InNamespace(disk.Namespace), client.MatchingFields{indexMachineDisks: disk.Name})
+	// Only names are taken out of the cached machines.
+	err := r.Client.List(ctx, machines, client.InNamespace(disk.Namespace), client.MatchingFields{indexMachineDisks: disk.Name}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("listing the machines that name the disk: %w", err)
 	}
@@ -138,16 +139,25 @@ func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.Virtual
 	for i := range machines.Items {
 		machine := &machines.Items[i]
 		mounted := hasAttached(machine, disk.Name)
-		// A machine that is just being started is news only when it has the disk:
-		// told at once, it would be told twice.
-		starting := shared.IsNewMachine(machine) || machine.Status.Phase == v1alpha2.MachineStarting
-		if starting && !mounted {
+		if !mounted && startsSoon(machine) && !isShown(disk, machine.Name) {
 			continue
 		}
 		out = append(out, v1alpha2.AttachedVirtualMachine{Name: machine.Name, Mounted: mounted})
 	}
 	slices.SortFunc(out, func(a, b v1alpha2.AttachedVirtualMachine) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// startsSoon tells of a machine that it is news only when it has the disk: told at once,
+// it would be told twice. One that was told of before is not taken back for that.
+func startsSoon(machine *v1alpha2.VirtualMachine) bool {
+	return shared.IsNewMachine(machine) || machine.Status.Phase == v1alpha2.MachineStarting
+}
+
+func isShown(disk *v1alpha2.VirtualDisk, machine string) bool {
+	return slices.ContainsFunc(disk.Status.AttachedToVirtualMachines, func(shown v1alpha2.AttachedVirtualMachine) bool {
+		return shown.Name == machine
+	})
 }
 
 // hasAttached tells whether the machine says that it has the disk now.

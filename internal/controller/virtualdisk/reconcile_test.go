@@ -130,6 +130,43 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// A machine that is being started is told of when it has the disk; until then the disk
+// says what it said before.
+func TestObserveMachines(t *testing.T) {
+	tests := []struct {
+		name              string
+		phase             v1alpha2.MachinePhase
+		attached, isShown bool
+		want              string
+	}{
+		{"new", "", false, false, "[]"},
+		{"starting", "Starting", false, false, "[]"},
+		{"starting and told of", "Starting", false, true, "[{web false}]"},
+		{"starting with the disk", "Starting", true, false, "[{web true}]"},
+		{"running", "Running", true, false, "[{web true}]"},
+		{"waits", "Pending", false, false, "[{web false}]"},
+		{"off", "Stopped", false, true, "[{web false}]"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			machine := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
+			machine.Spec.BlockDeviceRefs = []v1alpha2.BlockDeviceRef{{Kind: "VirtualDisk", Name: "root"}}
+			if machine.Status.Phase = test.phase; test.phase != "" {
+				machine.Status.ObservedGeneration = 1
+			}
+			machine.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root", Attached: test.attached}}
+			disk := diskFrom("VirtualImage")
+			if disk.Status.AttachedToVirtualMachines = nil; test.isShown {
+				disk.Status.AttachedToVirtualMachines = []v1alpha2.AttachedVirtualMachine{{Name: "web"}}
+			}
+			got, err := newReconciler(t, interceptor.Funcs{}, machine).observeMachines(t.Context(), disk)
+			if err != nil || fmt.Sprint(got) != test.want {
+				t.Errorf("got %v, %v; want %s", got, err, test.want)
+			}
+		})
+	}
+}
+
 func TestObserveAnImageOnAVolume(t *testing.T) {
 	image := imageOf("VirtualImage").(*v1alpha2.VirtualImage)
 	image.Status.Target = v1alpha2.VirtualImageTarget{PersistentVolumeClaimName: "d8v-vi-image-uid"}

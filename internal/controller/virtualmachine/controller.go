@@ -89,7 +89,7 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
 		Watches(&virtv1.VirtualMachineInstanceMigration{}, handler.EnqueueRequestsFromMapFunc(guestOfMigration)).
 		Watches(&v1alpha2.VirtualMachineIPAddress{}, r.byIndex(indexByClaim, client.Object.GetName)).
-		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass()).
+		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass(), builder.WithPredicates(classMatters())).
 		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk))).
 		Watches(&v1alpha2.VirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualImage))).
 		Watches(&v1alpha2.ClusterVirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceClusterVirtualImage))).

@@ -19,13 +19,14 @@ import (
 )
 
 // patience is how long a machine's status may be held back for something that is
-// over in a fraction of a second. Above all that is its own address claim: saying
-// in between that it is missing would cost a write for each machine and tell nobody
-// anything. Times of creation are whole seconds, hence more than one.
+// over in a fraction of a second. Times of creation are whole seconds, hence more than
+// one.
 const patience = 2 * time.Second
 
-// startPatience is how long the start of a new machine's guest may take before the
-// status tells of it. Most guests run by then, and one write tells all of it.
+// startPatience is how long a new machine may wait for its own address claim, of which
+// nobody has said anything yet, and how long the start of its guest may take, before
+// the status tells of it. Most guests run by then, and one write tells all of it: of
+// a thousand machines that are made at once, too, which wait for each other a little.
 const startPatience = 10 * time.Second
 
 // decision is a plan together with what is to be done to the engine's object
@@ -91,21 +92,20 @@ func timeToHold(o Observed, deps dependencies, state power) time.Duration {
 		return 0
 	}
 	// The controller may have come up long after the machine.
-	since, bound := o.Machine.CreationTimestamp.Time, patience
+	since := o.Machine.CreationTimestamp.Time
 	if o.Claim != nil && since.Before(o.Claim.CreationTimestamp.Time) {
 		since = o.Claim.CreationTimestamp.Time
 	}
 	switch {
 	case deps.waitsForOwnClaim:
 	case state.phase == v1alpha2.MachineStarting && deps.firstProblem() == nil:
-		bound = startPatience
 		if o.Engine != nil {
 			since = o.Engine.CreationTimestamp.Time
 		}
 	default:
 		return 0
 	}
-	return max(0, since.Add(bound).Sub(o.Now))
+	return max(0, since.Add(startPatience).Sub(o.Now))
 }
 
 // strategyToSet lets the run policy through to a machine that cannot be rendered

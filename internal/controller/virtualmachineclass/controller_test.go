@@ -5,14 +5,20 @@ package virtualmachineclass
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/testing/apiserver"
 )
 
 func machineOf(class string) *v1alpha2.VirtualMachine {
@@ -65,5 +71,35 @@ func TestHeartbeatsOfNodesAreNoNews(t *testing.T) {
 	}
 	if matters.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: &corev1.Pod{}}) {
 		t.Error("a pod is no node")
+	}
+}
+
+// Each machine that is made brings its class back, so that the class must not go
+// through all of them each time.
+func TestObserveLooksForOneMachineUntilTheClassGoes(t *testing.T) {
+	var limit int64
+	objects := []client.Object{machineOf("generic"), machineOf("generic"), machineOf("other")}
+	for i, name := range []string{"web", "db", "api"} {
+		objects[i].SetName(name)
+	}
+	c := fake.NewClientBuilder().WithScheme(apiserver.Scheme()).WithObjects(objects...).
+		WithIndex(&v1alpha2.VirtualMachine{}, indexMachineClass, classOf).
+		WithInterceptorFuncs(interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if _, machines := list.(*v1alpha2.VirtualMachineList); machines {
+					limit = (&client.ListOptions{}).ApplyOptions(opts).Limit
+				}
+				return c.List(ctx, list, opts...)
+			},
+		}).Build()
+	r := &observer{reader: c, clock: clocktesting.NewFakePassiveClock(now)}
+	class := &v1alpha2.VirtualMachineClass{ObjectMeta: metav1.ObjectMeta{Name: "generic"}}
+	if _, err := r.observe(t.Context(), class); err != nil || limit != 1 {
+		t.Errorf("asks for %d machines, %v", limit, err)
+	}
+	class.DeletionTimestamp = &metav1.Time{Time: now}
+	o, err := r.observe(t.Context(), class)
+	if err != nil || limit != 0 || fmt.Sprint(o.Machines) != "[team/db team/web]" {
+		t.Errorf("asks for %d machines and finds %v, %v", limit, o.Machines, err)
 	}
 }

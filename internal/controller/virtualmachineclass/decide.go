@@ -33,7 +33,8 @@ type Observed struct {
 	Now   time.Time
 	// Nodes are all nodes of the cluster.
 	Nodes []Node
-	// Machines are those that name the class, as namespace/name, sorted.
+	// Machines are those that name the class, as namespace/name, sorted; one of them is
+	// enough as long as the class is not being deleted.
 	Machines []string
 	// Emulated tells that guests run without the help of the nodes' processors.
 	Emulated bool

@@ -36,7 +36,14 @@ func (r *observer) observe(ctx context.Context, class *v1alpha2.VirtualMachineCl
 	}
 	slices.SortFunc(o.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	machines := &v1alpha2.VirtualMachineList{}
-	if err := r.reader.List(ctx, machines, client.MatchingFields{indexMachineClass: class.Name}); err != nil {
+	// Only names are taken out of the cached machines.
+	options := []client.ListOption{client.MatchingFields{indexMachineClass: class.Name}, client.UnsafeDisableDeepCopy}
+	if class.DeletionTimestamp == nil {
+		// That there is one is all that matters until the class is to go; there may be
+		// thousands.
+		options = append(options, client.Limit(1))
+	}
+	if err := r.reader.List(ctx, machines, options...); err != nil {
 		return o, fmt.Errorf("listing the machines that name the class: %w", err)
 	}
 	for i := range machines.Items {
