@@ -25,7 +25,8 @@ import (
 type operationValidator struct {
 	reader client.Reader
 	// direct is asked about a machine that the cache does not show, since it may have
-	// been made a moment ago.
+	// been made a moment ago, and about other operations: of two orders a breath apart
+	// the second has to be told of the first.
 	direct client.Reader
 }
 
@@ -64,7 +65,7 @@ func (v *operationValidator) ValidateDelete(context.Context, runtime.Object) (ad
 // active lists the machine's operations that have not ended.
 func (v *operationValidator) active(ctx context.Context, operation *v1alpha2.VirtualMachineOperation) ([]*v1alpha2.VirtualMachineOperation, error) {
 	list := &v1alpha2.VirtualMachineOperationList{}
-	if err := v.reader.List(ctx, list, client.InNamespace(operation.Namespace)); err != nil {
+	if err := v.direct.List(ctx, list, client.InNamespace(operation.Namespace)); err != nil {
 		return nil, fmt.Errorf("listing operations: %w", err)
 	}
 	var out []*v1alpha2.VirtualMachineOperation
