@@ -79,6 +79,25 @@ func (r *Result) Paths() []string {
 // Handle runs a hook, which must succeed.
 func (r Run) Handle(t *testing.T, handle func(context.Context, *pkg.HookInput) error) *Result {
 	t.Helper()
+	values, written, err := r.run(t, handle)
+	if err != nil {
+		t.Fatalf("hook failed: %v", err)
+	}
+	return result(t, values, written)
+}
+
+// Fail runs a hook, which must not succeed, and returns its error.
+func (r Run) Fail(t *testing.T, handle func(context.Context, *pkg.HookInput) error) error {
+	t.Helper()
+	_, _, err := r.run(t, handle)
+	if err == nil {
+		t.Fatal("the hook succeeded")
+	}
+	return err
+}
+
+func (r Run) run(t *testing.T, handle func(context.Context, *pkg.HookInput) error) (*patchablevalues.PatchableValues, *writes, error) {
+	t.Helper()
 	values := map[string]any{}
 	if err := yaml.Unmarshal([]byte(r.Values), &values); err != nil {
 		t.Fatalf("values: %v", err)
@@ -100,10 +119,7 @@ func (r Run) Handle(t *testing.T, handle func(context.Context, *pkg.HookInput) e
 		DC:             dependencies{clock: clock},
 		Logger:         log.NewNop(),
 	}
-	if err := handle(t.Context(), input); err != nil {
-		t.Fatalf("hook failed: %v", err)
-	}
-	return result(t, patchable, written)
+	return patchable, written, handle(t.Context(), input)
 }
 
 func result(t *testing.T, values *patchablevalues.PatchableValues, written *writes) *Result {

@@ -5,6 +5,7 @@ package hooktest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -126,5 +127,13 @@ func TestCreatedObjectsAreKeptInOrder(t *testing.T) {
 	}
 	if len(result.Set) != 0 || len(result.Removed) != 0 {
 		t.Errorf("set %v, removed %v", result.Set, result.Removed)
+	}
+}
+
+func TestFailGivesTheHooksError(t *testing.T) {
+	want := errors.New("no")
+	err := Run{Config: &pkg.HookConfig{}}.Fail(t, func(context.Context, *pkg.HookInput) error { return want })
+	if !errors.Is(err, want) {
+		t.Errorf("got %v", err)
 	}
 }

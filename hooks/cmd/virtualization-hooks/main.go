@@ -11,6 +11,7 @@ import (
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"
 	_ "github.com/deckhouse/virtualization/hooks/dvcraddress"
 	_ "github.com/deckhouse/virtualization/hooks/dvcrsecrets"
+	_ "github.com/deckhouse/virtualization/hooks/foreignengine"
 	_ "github.com/deckhouse/virtualization/hooks/moduleca"
 	_ "github.com/deckhouse/virtualization/hooks/sourcenetworks"
 	_ "github.com/deckhouse/virtualization/hooks/tlsapi"
