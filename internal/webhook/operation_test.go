@@ -84,6 +84,16 @@ func TestOperationForANewMachine(t *testing.T) {
 	}
 }
 
+// Another operation that was made a moment ago is not in the cache yet either.
+func TestOperationsABreathApart(t *testing.T) {
+	machine := testMachine(inPhase("Running", "Manual"))
+	v := &operationValidator{reader: testReader(t, machine), direct: testReader(t, machine, testOperation("first", "Restart", ""))}
+	_, err := v.ValidateCreate(context.Background(), testOperation("second", "Restart", ""))
+	if err == nil || !strings.Contains(err.Error(), "Restart first of web has not ended") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestOperationsMayAlwaysChangeAndGo(t *testing.T) {
 	v := &operationValidator{}
 	one := testOperation("one", "Clone", "")
