@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -24,7 +25,8 @@ import (
 )
 
 // newNamespace makes a namespace for one test and deletes it afterwards. After a
-// failure it is left for whoever looks into it.
+// failure it is left for whoever looks into it, with its machines stopped: a guest
+// that holds a processor would make other tests fail, too.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
@@ -35,6 +37,7 @@ func newNamespace(t *testing.T) string {
 		checkInvariants(t, namespace.Name)
 		if t.Failed() {
 			t.Logf("namespace %s is kept", namespace.Name)
+			stopMachines(t, namespace.Name)
 			return
 		}
 		if err := kube.Delete(context.Background(), namespace); err != nil {
@@ -42,6 +45,21 @@ func newNamespace(t *testing.T) string {
 		}
 	})
 	return namespace.Name
+}
+
+// stopMachines stops all machines of a namespace, without waiting for them.
+func stopMachines(t *testing.T, namespace string) {
+	t.Helper()
+	list := &v1alpha2.VirtualMachineList{}
+	if err := kube.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
+		t.Error(err)
+	}
+	off := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"runPolicy":"AlwaysOff"}}`))
+	for i := range list.Items {
+		if err := kube.Patch(context.Background(), &list.Items[i], off); client.IgnoreNotFound(err) != nil {
+			t.Errorf("stopping %s: %v", list.Items[i].Name, err)
+		}
+	}
 }
 
 // create makes the objects of a YAML text, as a user would by kubectl create.
