@@ -28,6 +28,9 @@ const (
 	cancelDelay    = 300 * time.Millisecond
 )
 
+// unknownLength of a request's body lets it end whenever it does.
+const unknownLength = -1
+
 var (
 	// ErrFull says that the registry has no space for the image.
 	ErrFull = errors.New("the image registry has no space left")
@@ -41,7 +44,8 @@ var (
 )
 
 // HeaderUploadLength tells the registry with the first request of an upload how
-// long the layer will be, so that what cannot fit is refused before it is sent.
+// long the layer will be, and with one that appends how much it brings at most, so
+// that what cannot fit is refused before it is sent.
 const HeaderUploadLength = "Upload-Length"
 
 // Pusher puts one image into the registry.
@@ -78,7 +82,7 @@ type Upload struct {
 	pusher *Pusher
 	// location is where the next request of the protocol goes.
 	location *url.URL
-	// announced is the layer's size if it is known when the upload begins.
+	// announced is how long the layer or the body will be, if the next request tells.
 	announced int64
 	// stored is what the registry says it has.
 	stored int64
@@ -99,6 +103,7 @@ func (p *Pusher) BeginSized(ctx context.Context, size int64) (*Upload, error) {
 	if err := upload.send(ctx, http.MethodPost, nil, 0, http.StatusAccepted); err != nil {
 		return nil, registryError("begin the upload", err)
 	}
+	upload.announced = 0
 	return upload, nil
 }
 
@@ -133,8 +138,13 @@ func (p *Pusher) HasBlob(ctx context.Context, digest v1.Hash) (bool, error) {
 // Location is where the upload goes on, for Resume.
 func (u *Upload) Location() string { return u.location.RequestURI() }
 
-// Offset asks the registry how many bytes it has. After a request that broke it
-// may have a part of that request's body. The next Write appends to them.
+// Probe is the same upload for asking for its Offset while a request of the other
+// is under way, as many times as needed. Nothing else can be done with it.
+func (u *Upload) Probe() *Upload { return &Upload{pusher: u.pusher, location: u.location} }
+
+// Offset asks the registry how many bytes it has, which are durable when it answers.
+// After a request that broke, or while one is under way, it may have a part of that
+// request's body. The next Write or Append appends to them.
 func (u *Upload) Offset(ctx context.Context) (int64, error) {
 	u.stored = 0
 	if err := u.send(ctx, http.MethodGet, nil, 0, http.StatusNoContent); err != nil {
@@ -147,6 +157,18 @@ func (u *Upload) Offset(ctx context.Context) (int64, error) {
 // has room for them.
 func (u *Upload) Write(ctx context.Context, layer io.Reader, size int64) error {
 	if err := u.send(ctx, http.MethodPatch, layer, size, http.StatusAccepted, http.StatusNoContent); err != nil {
+		return registryError("upload the image", err)
+	}
+	return nil
+}
+
+// Append appends what the layer's reader gives until it ends, which is at most the
+// given number of bytes: the registry is asked first whether it has room for them. A
+// reader that ends early loses nothing of what it gave.
+func (u *Upload) Append(ctx context.Context, layer io.Reader, most int64) error {
+	u.announced = most
+	defer func() { u.announced = 0 }()
+	if err := u.send(ctx, http.MethodPatch, layer, unknownLength, http.StatusAccepted, http.StatusNoContent); err != nil {
 		return registryError("upload the image", err)
 	}
 	return nil
@@ -214,7 +236,7 @@ func (u *Upload) send(ctx context.Context, method string, body io.Reader, size i
 		request.Header.Set("Content-Type", "application/octet-stream")
 		request.Header.Set("Expect", "100-continue")
 	}
-	if u.announced > 0 && method == http.MethodPost {
+	if u.announced > 0 {
 		request.Header.Set(HeaderUploadLength, strconv.FormatInt(u.announced, 10))
 	}
 	response, err := u.pusher.client.Do(request)

@@ -113,6 +113,55 @@ func TestUploadGoesOnAfterABrokenConnection(t *testing.T) {
 	}
 }
 
+// The registry says what it has of a body that is still coming, and that one may end
+// early.
+func TestUploadIsProbedWhileItIsUnderWay(t *testing.T) {
+	ctx := context.Background()
+	upload, err := pusherFor(t, dvcrtest.Start(t)).Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Repeat("0123456789", 20_000)
+	probe := upload.Probe()
+	body, writer := io.Pipe()
+	appended := make(chan error, 1)
+	go func() { appended <- upload.Append(ctx, body, 1<<20) }()
+	if _, err := io.WriteString(writer, content[:100_000]); err != nil {
+		t.Fatal(err)
+	}
+	for stored := int64(0); stored < 65_536; {
+		if stored, err = probe.Offset(ctx); err != nil || stored > 100_000 {
+			t.Fatalf("%d bytes, %v", stored, err)
+		}
+	}
+	if _, err := io.WriteString(writer, content[100_000:]); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	if err := <-appended; err != nil {
+		t.Fatal(err)
+	}
+	if stored, err := probe.Offset(ctx); err != nil || stored != 200_000 {
+		t.Fatalf("%d bytes, %v", stored, err)
+	}
+	if err := upload.Append(ctx, strings.NewReader("the end"), 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := upload.Commit(ctx, digestOf(content+"the end")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatMayNotFitIsRefusedBeforeItIsSent(t *testing.T) {
+	upload, err := pusherFor(t, dvcrtest.Start(t)).Begin(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := upload.Append(context.Background(), brokenReader{}, 1<<60); !errors.Is(err, dvcr.ErrFull) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNothingIsStoredYet(t *testing.T) {
 	upload, err := pusherFor(t, dvcrtest.Start(t)).Begin(context.Background())
 	if err != nil {

@@ -37,8 +37,7 @@ func (r *restartable) wrap(next http.Handler) http.Handler {
 		if r.down.Load() {
 			panic(http.ErrAbortHandler)
 		}
-		request.Body = &fusedBody{request.Body, r.left(), r.interrupt}
-		counted.ServeHTTP(w, request)
+		counted.ServeHTTP(w, withBody(request, &fusedBody{request.Body, r.left(), r.interrupt}))
 		if r.down.Load() {
 			panic(http.ErrAbortHandler) // The answer is lost with the process.
 		}

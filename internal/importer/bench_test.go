@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,20 +40,27 @@ func sparseDisk(size int64) http.HandlerFunc {
 // discardUploads swallows layers, so that a test needs no disk for them: it
 // answers like the registry as far as the importer looks.
 func discardUploads(next http.Handler) http.Handler {
-	var stored int64
+	var stored atomic.Int64
+	tell := func(w http.ResponseWriter, r *http.Request, status int) {
+		w.Header().Set("Location", r.URL.RequestURI())
+		w.Header().Set("Range", fmt.Sprintf("0-%d", stored.Load()-1))
+		w.WriteHeader(status)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Method {
-		case http.MethodPost:
-			stored = 0
-			r.Header.Del(dvcr.HeaderUploadLength) // No disk is large enough for a test's.
+		r.Header.Del(dvcr.HeaderUploadLength) // No disk is large enough for a test's.
+		switch {
+		case r.Method == http.MethodPost:
+			stored.Store(0)
 			next.ServeHTTP(w, r)
-		case http.MethodPatch:
-			n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 256<<10))
-			stored += n
-			w.Header().Set("Location", r.URL.RequestURI())
-			w.Header().Set("Range", fmt.Sprintf("0-%d", stored-1))
-			w.WriteHeader(http.StatusAccepted)
-		case http.MethodPut:
+		case r.Method == http.MethodPatch:
+			_, _ = io.CopyBuffer(writerFunc(func(p []byte) (int, error) {
+				stored.Add(int64(len(p)))
+				return len(p), nil
+			}), r.Body, make([]byte, 256<<10))
+			tell(w, r, http.StatusAccepted)
+		case r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/uploads/"):
+			tell(w, r, http.StatusNoContent)
+		case r.Method == http.MethodPut:
 			// The layer is missing, which ends the import; only its way here matters.
 			w.WriteHeader(http.StatusInternalServerError)
 		default:
@@ -60,6 +68,12 @@ func discardUploads(next http.Handler) http.Handler {
 		}
 	})
 }
+
+// writerFunc is a function that takes what is written.
+type writerFunc func(p []byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // peakHeap runs f and returns the most heap in use meanwhile.
 func peakHeap(f func()) uint64 {

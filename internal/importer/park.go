@@ -46,7 +46,7 @@ func (p *pass) park(ctx context.Context, file io.Reader) error {
 
 // newParking prepares to send a file without anything around it.
 func (p *pass) newParking(ctx context.Context) (*sender, error) {
-	s := &sender{pass: p, size: math.MaxInt64 / 2}
+	s := &sender{pass: p, size: math.MaxInt64 / 2, parking: true}
 	err := p.patiently(ctx, func() (err error) {
 		s.pusher, err = dvcr.NewPusher(ctx, p.Destination, p.Token, p.Transport)
 		return err
@@ -132,23 +132,11 @@ func (p *pass) completeParking(ctx context.Context, s *sender, from int64) error
 
 func (s *sender) sendParking(ctx context.Context, from int64) (v1.Hash, error) {
 	p := s.pass
-	s.sent.Store(from)
-	p.Status.Begin(report.PhaseTransferring, s.sent.Load, from, p.stream.Size())
-	for at := from; ; {
-		end := p.window.Await(at + p.ChunkSize)
-		if end > at {
-			if err := s.sendChunk(ctx, end); err != nil {
-				return v1.Hash{}, err
-			}
-		}
-		if end < at+p.ChunkSize {
-			break
-		}
-		if err := s.parkingCheckpoint(end); err != nil {
+	s.begin(from, p.stream.Size())
+	for at := from; p.window.Await(at+1) > at; at = s.stored {
+		if err := s.sendUntil(ctx, at+stretchChunks*p.ChunkSize); err != nil {
 			return v1.Hash{}, err
 		}
-		p.window.Release(end)
-		at = end
 	}
 	if err := p.window.Failure(); !errors.Is(err, io.EOF) {
 		return v1.Hash{}, p.contentError(err)
@@ -166,7 +154,7 @@ func (s *sender) parkingCheckpoint(at int64) error {
 		return s.pass.contentError(err)
 	}
 	c := report.Checkpoint{
-		Offset: at, Upload: s.upload.Location(), Validator: s.pass.stream.Validator(),
+		Offset: at, Upload: s.location, Validator: s.pass.stream.Validator(),
 		Sink: layerState{Parking: true}.encode(), Hashes: map[string][]byte{layerHash: states[0]},
 	}
 	for i, checksum := range s.pass.Checksums {

@@ -37,30 +37,3 @@ func (s *rememberingStream) failure() error {
 	defer s.mu.Unlock()
 	return s.err
 }
-
-// rememberingReader keeps the error that a request's body ended with, which the
-// HTTP client may bury under its own. The transport may still be reading when
-// the request has failed, hence the lock.
-type rememberingReader struct {
-	io.Reader
-
-	mu  sync.Mutex
-	err error
-}
-
-// Read implements io.Reader.
-func (r *rememberingReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		r.mu.Lock()
-		r.err = err
-		r.mu.Unlock()
-	}
-	return n, err
-}
-
-func (r *rememberingReader) failure() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err
-}

@@ -63,6 +63,8 @@ func (k *killable) runIn(ctx context.Context, t testing.TB, kill func()) (*repor
 	if k.adjust != nil {
 		k.adjust(&options)
 	}
+	// The next one is not to find the registry at work for this one.
+	defer k.registry.Idle()
 	return Run(ctx, options)
 }
 
@@ -75,10 +77,18 @@ type traffic struct {
 func (c *traffic) registry(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch {
-			r.Body = &countedBody{r.Body, &c.toRegistry}
+			r = withBody(r, &countedBody{r.Body, &c.toRegistry})
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// withBody is the request with another body. The server goes by its own one when it
+// decides whether it still has to ask for it.
+func withBody(r *http.Request, body io.ReadCloser) *http.Request {
+	r = r.WithContext(r.Context())
+	r.Body = body
+	return r
 }
 
 type countedBody struct {
@@ -178,8 +188,7 @@ func TestImporterKilledAnywhere(t *testing.T) {
 					if left.Add(-chunk/4) < 0 {
 						(*kill.Load())()
 					}
-					r.Body = &fusedBody{r.Body, &left, *kill.Load()}
-					next.ServeHTTP(w, r)
+					next.ServeHTTP(w, withBody(r, &fusedBody{r.Body, &left, *kill.Load()}))
 				})
 			})
 			k := &killable{registry: registry, handler: file(raw), sums: []string{sha256Of(raw)}, stateDir: t.TempDir()}

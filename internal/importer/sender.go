@@ -4,7 +4,6 @@
 package importer
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -30,8 +29,8 @@ const (
 	registryStall = 2 * time.Minute
 )
 
-// sender brings one layer into the registry, chunk by chunk. What of it the
-// registry has is known to be durable only when a chunk was answered.
+// sender brings one layer into the registry. What of it the registry has is known to
+// be durable only when the registry has answered.
 type sender struct {
 	pass   *pass
 	pusher *dvcr.Pusher
@@ -41,8 +40,14 @@ type sender struct {
 	// head and tail are around the disk in the layer, and size is the disk's.
 	head, tail []byte
 	size       int64
-	// stored is how much of the layer the registry has.
-	stored int64
+	// parking tells that the file comes as it is and to an unknown end.
+	parking bool
+	// stored is how much of the layer the registry has, and settled how much of the
+	// disk was given up, because there is a checkpoint behind it.
+	stored, settled int64
+	// location is what a checkpoint says of the upload; a request under way moves the
+	// upload's own.
+	location string
 	// sent is how much of the disk is on its way, for the status.
 	sent atomic.Int64
 	// kept tells that another importer can go on from a checkpoint.
@@ -54,75 +59,69 @@ type sender struct {
 func (s *sender) send(ctx context.Context) (v1.Hash, error) {
 	p := s.pass
 	from := p.start()
-	s.sent.Store(from)
-	p.Status.Begin(report.PhaseTransferring, s.sent.Load, from, p.size)
-	for at := from; at < p.size; at += p.ChunkSize {
-		end := at + p.ChunkSize
-		if end > p.size-image.TailSize {
-			end = p.size // The last chunk holds all of the image's tail.
+	s.begin(from, p.size)
+	for at := from; at < p.size; {
+		end := at + stretchChunks*p.ChunkSize
+		if end > s.lastMark() {
+			end = p.size // The last stretch holds all of the image's tail.
 		}
-		if err := s.sendChunk(ctx, end); err != nil {
+		if err := s.sendUntil(ctx, end); err != nil {
 			return v1.Hash{}, err
 		}
-		if end == p.size {
-			break
-		}
-		if err := s.checkpoint(end); err != nil {
-			return v1.Hash{}, err
-		}
-		p.window.Release(end)
+		at = end
 	}
 	return s.verify()
 }
 
-// sendChunk makes the registry have everything up to an offset of the disk,
-// and the end of the layer with the end of the disk.
-func (s *sender) sendChunk(ctx context.Context, end int64) error {
+// begin tells the status that the disk is sent from an offset on.
+func (s *sender) begin(from, size int64) {
+	s.settled, s.location = from, s.upload.Location()
+	s.sent.Store(from)
+	// What is around the disk in the layer is sent, too.
+	sent := func() int64 { return min(s.sent.Load(), s.size) }
+	s.pass.Status.Begin(report.PhaseTransferring, sent, from, size)
+}
+
+// lastMark is the last place for a checkpoint: the end of the image is looked at
+// again.
+func (s *sender) lastMark() int64 {
+	if s.parking {
+		return s.size
+	}
+	return s.size - image.TailSize
+}
+
+// sendUntil makes the registry have everything up to an offset of the disk, and the
+// end of the layer with the end of the disk. What comes to an unknown end may end
+// before.
+func (s *sender) sendUntil(ctx context.Context, end int64) error {
 	until := s.offset() + end
 	if end == s.size {
 		until += int64(len(s.tail))
 	}
-	patience := s.pass.newPatience()
-	for s.stored < until {
-		before := s.stored
+	// What an earlier importer has sent is read here for its hash only.
+	if err := s.settle(ctx, s.stored); err != nil {
+		return err
+	}
+	// Patience begins with the first failure behind what was reached.
+	var patience *patience
+	for reached := int64(-1); s.stored < until; {
 		err := s.write(ctx, until)
+		if err := s.settle(ctx, s.stored); err != nil {
+			return err
+		}
 		if err == nil {
 			break
+		}
+		if at := s.least(); at > reached {
+			reached, patience = at, s.pass.newPatience()
 		}
 		if err := s.recover(ctx, err, until, patience); err != nil {
 			return err
 		}
-		if s.stored > before {
-			patience = s.pass.newPatience()
-		}
 	}
-	s.sent.Store(max(s.sent.Load(), end))
+	s.sent.Store(max(s.sent.Load(), min(end, s.stored-s.offset())))
 	return nil
-}
-
-// write sends a part of the layer in one request. An error of the image's own
-// content is a *contentFailure.
-func (s *sender) write(ctx context.Context, until int64) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	reader, stop := s.part(s.stored, until)
-	defer stop()
-	body := &watchedBody{rememberingReader: rememberingReader{Reader: reader}, sender: s}
-	body.timer = time.AfterFunc(registryStall, func() {
-		cancel(fmt.Errorf("the image registry takes nothing for %s", registryStall))
-	})
-	defer body.timer.Stop()
-	err := s.upload.Write(ctx, body, until-s.stored)
-	switch cause := body.failure(); {
-	case err == nil:
-		s.stored = until
-		return nil
-	case cause != nil:
-		return &contentFailure{cause}
-	case errors.Is(err, context.Canceled) && context.Cause(ctx) != nil:
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // offset is where the disk begins in what is sent.
@@ -130,38 +129,6 @@ func (s *sender) offset() int64 { return int64(len(s.head)) }
 
 // contentFailure keeps the source's faults apart from the registry's.
 type contentFailure struct{ error }
-
-// part reads a part of the layer. Nothing of the window is read after stop.
-func (s *sender) part(from, until int64) (part io.Reader, stop func()) {
-	var parts []io.Reader
-	if from < s.offset() {
-		parts = append(parts, bytes.NewReader(s.head[from:]))
-	}
-	diskEnd := s.offset() + s.size
-	window := s.pass.window.Reader(max(from-s.offset(), 0), min(until, diskEnd)-s.offset())
-	parts = append(parts, window)
-	if until > diskEnd {
-		parts = append(parts, bytes.NewReader(s.tail[max(from-diskEnd, 0):]))
-	}
-	return io.MultiReader(parts...), window.Stop
-}
-
-// watchedBody measures how long the registry takes for what it was given: time
-// spent waiting for the source does not count.
-type watchedBody struct {
-	rememberingReader
-	sender *sender
-	timer  *time.Timer
-}
-
-// Read implements io.Reader.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	b.timer.Stop()
-	n, err := b.rememberingReader.Read(p)
-	b.timer.Reset(registryStall)
-	b.sender.sent.Add(int64(n))
-	return n, err
-}
 
 // recover waits for a registry that is away and asks it what it has.
 func (s *sender) recover(ctx context.Context, cause error, until int64, patience *patience) error {
@@ -180,7 +147,7 @@ func (s *sender) recover(ctx context.Context, cause error, until int64, patience
 		case err != nil:
 			cause = err
 			continue
-		case stored < s.stored || stored > until:
+		case stored < s.least() || stored > until:
 			return &source.ChangedError{Why: fmt.Sprintf("the registry has %d bytes, which is not what was sent", stored)}
 		}
 		s.pass.Logger.Info("continuing the upload", "after", cause, "offset", stored)
@@ -191,8 +158,19 @@ func (s *sender) recover(ctx context.Context, cause error, until int64, patience
 	}
 }
 
+// least is how much of the layer the registry cannot have lost.
+func (s *sender) least() int64 {
+	if s.settled == 0 {
+		return s.stored
+	}
+	return max(s.stored, s.offset()+s.settled)
+}
+
 // checkpoint keeps where another importer can go on.
 func (s *sender) checkpoint(at int64) error {
+	if s.parking {
+		return s.parkingCheckpoint(at)
+	}
 	p := s.pass
 	states, err := p.window.States(at)
 	if err != nil {
@@ -217,7 +195,7 @@ func (s *sender) describe(digest string) report.Checkpoint {
 		Format: s.info.Format, VirtualSize: s.info.VirtualSize, CDROM: s.info.CDROM, Compression: s.pass.compression, Digest: digest,
 		Parked: s.pass.parked,
 	}
-	c := report.Checkpoint{Size: s.pass.size, Upload: s.upload.Location(), Sink: state.encode()}
+	c := report.Checkpoint{Size: s.pass.size, Upload: s.location, Sink: state.encode()}
 	if s.pass.stream != nil {
 		c.Validator = s.pass.stream.Validator()
 	}
@@ -238,6 +216,7 @@ func (s *sender) verify() (v1.Hash, error) {
 		return v1.Hash{}, err
 	}
 	p.layer.Write(s.tail)
+	s.location = s.upload.Location()
 	digest := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(p.layer.Sum(nil))}
 	p.save(s.describe(digest.String()))
 	return digest, nil

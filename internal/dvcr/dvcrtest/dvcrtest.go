@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,16 @@ type Registry struct {
 	Clock *clocktesting.FakeClock
 	// Server can be closed to make the registry unreachable.
 	Server *httptest.Server
+
+	// requests holds a read lock for each that is under way.
+	requests *sync.RWMutex
+}
+
+// Idle waits until no request is under way: what a client has sent before it went
+// away is still being stored when it is gone.
+func (r *Registry) Idle() {
+	r.requests.Lock()
+	defer r.requests.Unlock()
 }
 
 // Start runs a registry until the test ends. Each wrapper gets the handler in
@@ -77,7 +88,12 @@ func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry 
 	for _, wrap := range wrappers {
 		handler = wrap(handler)
 	}
-	running := httptest.NewTLSServer(handler)
+	requests := &sync.RWMutex{}
+	running := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.RLock()
+		defer requests.RUnlock()
+		handler.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() {
 		running.Close()
 		cancel()
@@ -91,6 +107,7 @@ func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry 
 		Collector: collector,
 		Clock:     now,
 		Server:    running,
+		requests:  requests,
 	}
 }
 

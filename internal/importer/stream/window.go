@@ -184,6 +184,27 @@ type WindowReader struct {
 
 // Read implements io.Reader.
 func (r *WindowReader) Read(p []byte) (int, error) {
+	return r.next(func(rest []byte) (int, error) { return copy(p, rest), nil })
+}
+
+// WriteTo implements io.WriterTo. The writer gets the window's own memory, in pieces
+// of up to WindowUnit.
+func (r *WindowReader) WriteTo(to io.Writer) (int64, error) {
+	for written := int64(0); ; {
+		n, err := r.next(to.Write)
+		written += int64(n)
+		if errors.Is(err, io.EOF) {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// next waits for the block at the reader's position and lets take have the rest of
+// it, of which take says how much it has used.
+func (r *WindowReader) next(take func(rest []byte) (int, error)) (int, error) {
 	w := r.window
 	at := r.position()
 	if at >= r.to {
@@ -206,9 +227,9 @@ func (r *WindowReader) Read(p []byte) (int, error) {
 	case within >= int64(b.length):
 		return 0, w.Failure()
 	}
-	copied := copy(p[:min(int64(len(p)), r.to-at)], b.buffer[within:b.length])
-	r.at += int64(copied)
-	return copied, nil
+	used, err := take(b.buffer[within:min(int64(b.length), within+r.to-at)])
+	r.at += int64(used)
+	return used, err
 }
 
 func (r *WindowReader) position() int64 {

@@ -70,6 +70,52 @@ func TestWindowGivesEverythingAgain(t *testing.T) {
 	}
 }
 
+// brokenAfter takes some bytes and then no more.
+type brokenAfter struct {
+	bytes.Buffer
+	left int
+}
+
+func (b *brokenAfter) Write(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.left -= n
+	b.Buffer.Write(p[:n])
+	if n < len(p) {
+		return n, errBroken
+	}
+	return n, nil
+}
+
+// Written to a writer, a part is what it is when it is read, and what the writer did
+// not take comes again.
+func TestWindowIsWrittenTo(t *testing.T) {
+	content := noise(3*step + 12345)
+	for _, tc := range []struct{ from, to, takes int }{
+		{0, len(content), 1 << 40}, {0, 0, 1 << 40}, {1000, step + 1, 1 << 40}, {5, len(content), WindowUnit + 77}, {step, 2 * step, 0},
+	} {
+		w := newWindow(t, bytes.NewReader(content), WindowOptions{Capacity: 8 * step})
+		part := w.Reader(int64(tc.from), int64(tc.to))
+		first := &brokenAfter{left: tc.takes}
+		n, err := part.WriteTo(first)
+		if int(n) != first.Len() || (tc.takes < tc.to-tc.from) != errors.Is(err, errBroken) {
+			t.Errorf("%d to %d: %d bytes, %v", tc.from, tc.to, n, err)
+		}
+		rest, err := io.ReadAll(part)
+		if err != nil || !bytes.Equal(append(first.Bytes(), rest...), content[tc.from:tc.to]) {
+			t.Errorf("%d to %d: %d bytes and %d, %v", tc.from, tc.to, first.Len(), len(rest), err)
+		}
+		part.Stop()
+		if _, err := w.Reader(int64(tc.from), int64(tc.to)).WriteTo(io.Discard); err != nil {
+			t.Errorf("%d to %d: %v", tc.from, tc.to, err)
+		}
+	}
+	w := newWindow(t, io.MultiReader(bytes.NewReader(content[:1000]), iotest.ErrReader(errBroken)), WindowOptions{})
+	var got bytes.Buffer
+	if _, err := w.Reader(0, 5000).WriteTo(&got); !errors.Is(err, errBroken) || !bytes.Equal(got.Bytes(), content[:1000]) {
+		t.Errorf("a stream that broke: %d bytes, %v", got.Len(), err)
+	}
+}
+
 // The states noted at a step are what the rest can be hashed from.
 func TestWindowGoesOnFromItsStates(t *testing.T) {
 	content := noise(5*step + 100)
