@@ -15,9 +15,6 @@ const (
 	ReasonNotInUse ConditionReason = "NotInUse"
 	// ReasonAttachedToVirtualMachine means that a machine uses the object. The message names it.
 	ReasonAttachedToVirtualMachine ConditionReason = "AttachedToVirtualMachine"
-	// ReasonInternal means that the platform met an error that it cannot explain. It tries again by itself; if it
-	// stays, the administrator should look at the controller's log.
-	ReasonInternal ConditionReason = "Internal"
 )
 
 // Reasons of ConditionDatasourceReady.
@@ -39,8 +36,6 @@ const (
 	ReasonVirtualDiskNotFound ConditionReason = "VirtualDiskNotFound"
 	// ReasonVirtualDiskNotReady means that the VirtualDisk in dataSource.objectRef is not ready yet.
 	ReasonVirtualDiskNotReady ConditionReason = "VirtualDiskNotReady"
-	// ReasonVirtualDiskNotReadyForUse means that the VirtualDisk in dataSource.objectRef is busy with something else.
-	ReasonVirtualDiskNotReadyForUse ConditionReason = "VirtualDiskNotReadyForUse"
 	// ReasonVirtualDiskAttachedToVirtualMachine means that a running machine holds the VirtualDisk in
 	// dataSource.objectRef. The user has to stop the machine or detach the disk.
 	ReasonVirtualDiskAttachedToVirtualMachine ConditionReason = "VirtualDiskAttachedToVirtualMachine"
@@ -88,9 +83,6 @@ const (
 	ReasonDatasourceIsNotFound ConditionReason = "DatasourceIsNotFound"
 	// ReasonStorageClassIsNotReady means that the storage class cannot be used; ConditionStorageClassReady says why.
 	ReasonStorageClassIsNotReady ConditionReason = "StorageClassIsNotReady"
-	// ReasonStorageClassProvisionerMismatch means that the source lies in a storage that this storage class cannot copy
-	// from.
-	ReasonStorageClassProvisionerMismatch ConditionReason = "StorageClassProvisionerMismatch"
 	// ReasonInsufficientPVCSize means that spec.persistentVolumeClaim.size is smaller than the source. The message
 	// names the size that is needed.
 	ReasonInsufficientPVCSize ConditionReason = "InsufficientPVCSize"
@@ -106,8 +98,6 @@ const (
 	ReasonImageLost ConditionReason = "ImageLost"
 	// ReasonPVCLost means that the volume of a finished disk or image has vanished.
 	ReasonPVCLost ConditionReason = "PVCLost"
-	// ReasonExporting means that the disk cannot be attached because a user is downloading the content.
-	ReasonExporting ConditionReason = "Exporting"
 )
 
 // Reasons of ConditionStorageClassReady.
@@ -126,8 +116,6 @@ const (
 const (
 	// ReasonUsedForImageCreation means that an image is being made from the disk.
 	ReasonUsedForImageCreation ConditionReason = "UsedForImageCreation"
-	// ReasonUsedForDataExport means that a user is downloading the content.
-	ReasonUsedForDataExport ConditionReason = "UsedForDataExport"
 	// ReasonResizingInProgress means that the volume is being enlarged.
 	ReasonResizingInProgress ConditionReason = "InProgress"
 	// ReasonResizingNotAvailable means that the storage class does not allow volumes to grow.
@@ -171,8 +159,6 @@ const (
 	// ReasonWaitingForWaitForFirstConsumerBlockDevices means that a disk waits for the machine's node; the machine is
 	// started to tell it.
 	ReasonWaitingForWaitForFirstConsumerBlockDevices ConditionReason = "WaitingForWaitForFirstConsumerBlockDevicesToBeReady"
-	// ReasonBlockDeviceLimitExceeded means that spec and attachments together have more than 16 block devices.
-	ReasonBlockDeviceLimitExceeded ConditionReason = "BlockDeviceLimitExceeded"
 	// ReasonProvisioningReady means that the data for the first boot can be used.
 	ReasonProvisioningReady ConditionReason = "ProvisioningReady"
 	// ReasonProvisioningReadyWithWarnings means that the data for the first boot is used although it looks wrong.
@@ -183,8 +169,6 @@ const (
 	ReasonSizingPolicyNotMatched ConditionReason = "SizingPolicyNotMatched"
 	// ReasonVirtualMachineClassNotFound means that the class is missing.
 	ReasonVirtualMachineClassNotFound ConditionReason = "VirtualMachineClassNotFound"
-	// ReasonVirtualMachineClassTerminating means that the class is being deleted.
-	ReasonVirtualMachineClassTerminating ConditionReason = "VirtualMachineClassTerminating"
 )
 
 // Reasons of ConditionRunning.
@@ -193,18 +177,12 @@ const (
 	ReasonRunning ConditionReason = "Running"
 	// ReasonNotRunning means that the guest does not run and nothing is wrong with that.
 	ReasonNotRunning ConditionReason = "NotRunning"
-	// ReasonNoBootableDevice means that the firmware found nothing to boot from.
-	ReasonNoBootableDevice ConditionReason = "NoBootableDevice"
 	// ReasonInternalVirtualMachineError means that the engine could not start the guest. The message is the engine's.
 	ReasonInternalVirtualMachineError ConditionReason = "InternalVirtualMachineError"
 	// ReasonPodNotStarted means that the guest's pod does not start. The message says why, as the nodes tell it.
 	ReasonPodNotStarted ConditionReason = "PodNotStarted"
 	// ReasonPodTerminating means that the guest's pod is ending.
 	ReasonPodTerminating ConditionReason = "PodTerminating"
-	// ReasonPodNotFound means that the guest's pod is missing.
-	ReasonPodNotFound ConditionReason = "PodNotFound"
-	// ReasonPodConditionMissing means that the guest's pod does not tell its state yet.
-	ReasonPodConditionMissing ConditionReason = "PodConditionMissing"
 	// ReasonGuestNotRunning means that the guest's pod runs and the guest in it does not.
 	ReasonGuestNotRunning ConditionReason = "GuestNotRunning"
 	// ReasonNodeNotReady means that the guest's node does not answer, so that nobody knows what becomes of the guest. The
@@ -242,8 +220,6 @@ const (
 	ReasonVirtualMachineNonMigratable ConditionReason = "VirtualMachineNonMigratable"
 	// ReasonVirtualMachineDisksNotMigratable means that a disk cannot be reached from two nodes.
 	ReasonVirtualMachineDisksNotMigratable ConditionReason = "VirtualMachineDisksNotMigratable"
-	// ReasonVirtualMachineDisksShouldBeMigrating means that disks have to be moved together with the guest.
-	ReasonVirtualMachineDisksShouldBeMigrating ConditionReason = "VirtualMachineDisksShouldBeMigrating"
 	// ReasonVirtualMachineHostDevicesNotMigratable means that the guest uses a device of its node.
 	ReasonVirtualMachineHostDevicesNotMigratable ConditionReason = "VirtualMachineHostDevicesNotMigratable"
 	// ReasonMigratingPending means that the migration was asked for and nothing was done yet.
@@ -324,6 +300,9 @@ const (
 	ReasonNotApplicableForRunPolicy ConditionReason = "NotApplicableForVirtualMachineRunPolicy"
 	// ReasonNotApplicableForPhase means that the operation makes no sense in the machine's phase.
 	ReasonNotApplicableForPhase ConditionReason = "NotApplicableForVirtualMachinePhase"
+	// ReasonNotApplicableForLiveMigrationPolicy means that the machine's liveMigrationPolicy rules out what the
+	// operation's force asks for.
+	ReasonNotApplicableForLiveMigrationPolicy ConditionReason = "NotApplicableForLiveMigrationPolicy"
 	// ReasonOperationTypeNotSupported means that this release cannot carry out operations of this type.
 	ReasonOperationTypeNotSupported ConditionReason = "OperationTypeNotSupported"
 	// ReasonOtherOperationInProgress means that an older operation of the same machine comes first. The message names it.
@@ -344,8 +323,6 @@ const (
 	ReasonWaitingForVirtualMachineToBeReadyToMigrate ConditionReason = "WaitingForVirtualMachineToBeReadyToMigrate"
 	// ReasonHotplugDisksNotShared means that a plugged-in disk cannot be reached from two nodes.
 	ReasonHotplugDisksNotShared ConditionReason = "HotplugDisksNotShared"
-	// ReasonMigrationNetworkUnavailable means that no network for migrations connects the two nodes.
-	ReasonMigrationNetworkUnavailable ConditionReason = "MigrationNetworkUnavailable"
 	// ReasonMigrationPending means that the migration waits for its turn.
 	ReasonMigrationPending ConditionReason = "MigrationPending"
 	// ReasonTargetScheduling means that a node to move to is being looked for.
@@ -354,8 +331,6 @@ const (
 	ReasonTargetUnschedulable ConditionReason = "TargetUnschedulable"
 	// ReasonTargetPreparing means that the other node is being prepared.
 	ReasonTargetPreparing ConditionReason = "TargetPreparing"
-	// ReasonTargetDiskError means that a disk cannot be attached on the other node.
-	ReasonTargetDiskError ConditionReason = "TargetDiskError"
 	// ReasonWaitingForSyncSlot means that too many migrations run at once.
 	ReasonWaitingForSyncSlot ConditionReason = "WaitingForSyncSlot"
 	// ReasonSyncing means that memory is being copied.
@@ -383,8 +358,6 @@ const (
 	ReasonLeaseAlreadyExists ConditionReason = "VirtualMachineIPAddressLeaseAlreadyExists"
 	// ReasonLeaseLost means that the lease was deleted behind the claim's back.
 	ReasonLeaseLost ConditionReason = "VirtualMachineIPAddressLeaseLost"
-	// ReasonLeaseNotFound means that the lease is being made.
-	ReasonLeaseNotFound ConditionReason = "VirtualMachineIPAddressLeaseNotFound"
 	// ReasonLeaseNotReady means that the lease is not bound yet.
 	ReasonLeaseNotReady ConditionReason = "VirtualMachineIPAddressLeaseNotReady"
 )

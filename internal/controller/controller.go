@@ -6,8 +6,11 @@
 package controller
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
+	virtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
@@ -22,6 +25,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/imageimport"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 	"github.com/deckhouse/virtualization/internal/controller/virtualdisk"
 	"github.com/deckhouse/virtualization/internal/controller/virtualimage"
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
@@ -52,6 +56,9 @@ type Options struct {
 	Pool ipam.Pool
 	// Metrics takes what controllers tell beside their objects; nil leaves it out.
 	Metrics prometheus.Registerer
+	// TakeBack lets a guest stay that was told to leave its node; the engine's own way
+	// unless a test sets it.
+	TakeBack func(ctx context.Context, guest *virtv1.VirtualMachineInstance) error
 	// Clock is the real one unless a test sets it.
 	Clock clock.PassiveClock
 }
@@ -106,13 +113,17 @@ func setupMachines(mgr ctrl.Manager, opts Options) error {
 	if err != nil {
 		return err
 	}
+	disks, err := writers.New(mgr)
+	if err != nil {
+		return err
+	}
 	err = virtualmachine.Setup(mgr, virtualmachine.Options{
-		Namespace: opts.Importers.Namespace, LauncherImage: opts.LauncherImage, Clock: opts.Clock,
+		Namespace: opts.Importers.Namespace, LauncherImage: opts.LauncherImage, Writers: disks, Clock: opts.Clock,
 	})
 	if err != nil {
 		return err
 	}
-	if err := operation.Setup(mgr, operation.Options{Clock: opts.Clock}); err != nil {
+	if err := operation.Setup(mgr, operation.Options{Writers: disks, Clock: opts.Clock}); err != nil {
 		return err
 	}
 	// Copies of images that are attached are on volumes, as those images are.
@@ -120,7 +131,7 @@ func setupMachines(mgr ctrl.Manager, opts Options) error {
 	if err != nil {
 		return err
 	}
-	return evacuation.Setup(mgr, evacuation.Options{Clock: opts.Clock})
+	return evacuation.Setup(mgr, evacuation.Options{TakeBack: opts.TakeBack, Clock: opts.Clock})
 }
 
 // setupAddresses registers the controllers of machines' addresses.

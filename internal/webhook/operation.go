@@ -96,6 +96,9 @@ func checkOperation(operation *v1alpha2.VirtualMachineOperation, machine *v1alph
 		replaced = other
 	}
 	if refused := operations.Judge(operation, machine, replaced); !refused.IsZero() {
+		if refused.Reason == v1alpha2.ReasonNotApplicableForLiveMigrationPolicy {
+			kind = field.NewPath("spec", "force")
+		}
 		return field.ErrorList{field.Forbidden(kind, refused.Message)}
 	}
 	return checkMovable(operation, machine)

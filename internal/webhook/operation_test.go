@@ -38,6 +38,14 @@ func TestOperationAdmission(t *testing.T) {
 	leaving := testMachine(inPhase("Running", "Manual"), func(m *v1alpha2.VirtualMachine) {
 		m.Finalizers, m.DeletionTimestamp = []string{"example.org/held"}, ptr.To(metav1.Now())
 	})
+	shares := testMachine(inPhase("Stopped", "Manual"), func(m *v1alpha2.VirtualMachine) {
+		m.Status.Conditions = []metav1.Condition{{
+			Type: "BlockDevicesReady", Status: "False", Reason: "BlockDevicesNotReady", Message: "VirtualDisk team/root is attached to VirtualMachine team/db.",
+		}}
+	})
+	safe := testMachine(inPhase("Running", "Manual"), func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysSafe" })
+	slow := testOperation("new", "Migrate", "")
+	slow.Spec.Force = ptr.To(true)
 	hard := testOperation("new", "Stop", "")
 	hard.Spec.Force = ptr.To(true)
 	elsewhere := testOperation("other", "Migrate", "InProgress")
@@ -54,6 +62,9 @@ func TestOperationAdmission(t *testing.T) {
 		"wrong policy":      {testOperation("new", "Stop", ""), []client.Object{testMachine(inPhase("Running", "AlwaysOn"))}, "Stop is not possible while runPolicy of web is AlwaysOn"},
 		"no clones":         {testOperation("new", "Clone", ""), []client.Object{running}, "operations of type Clone cannot be carried out by this release"},
 		"cannot move":       {testOperation("new", "Migrate", ""), []client.Object{bound}, "web cannot be moved: disk root is ReadWriteOnce."},
+		"disk is taken":     {testOperation("new", "Start", ""), []client.Object{shares}, "web cannot be started with its block devices: VirtualDisk team/root is attached to VirtualMachine team/db."},
+		"safe only":         {slow, []client.Object{safe}, "spec.force: Forbidden: force: true contradicts liveMigrationPolicy AlwaysSafe of web"},
+		"safe all the same": {testOperation("new", "Migrate", ""), []client.Object{safe}, ""},
 		"can be restarted":  {testOperation("new", "Restart", ""), []client.Object{bound}, ""},
 		"another is active": {testOperation("new", "Stop", ""), []client.Object{running, testOperation("old", "Restart", "InProgress")}, "Restart old of web has not ended: wait for it, or delete it to cancel it"},
 		"another waits":     {testOperation("new", "Evict", ""), []client.Object{running, testOperation("old", "Migrate", "")}, "Migrate old of web has not ended"},

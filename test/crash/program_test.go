@@ -136,6 +136,9 @@ func (w *world) setup(mgr ctrl.Manager, play *crash.Play, outside crash.Outside)
 	return controllers.Setup(mgr, controllers.Options{
 		Namespace: play.Module, Ranges: []string{play.Range}, StorageClass: w.class,
 		Issuer: w.issuer, Registry: registry{w.registry, outside},
+		TakeBack: func(ctx context.Context, guest *virtv1.VirtualMachineInstance) error {
+			return outside.Write("let "+guest.Name+" stay", func() error { return w.engine.TakeBack(ctx, guest) })
+		},
 	})
 }
 

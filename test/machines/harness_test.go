@@ -36,6 +36,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
 	"github.com/deckhouse/virtualization/internal/controller/operation"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
 	"github.com/deckhouse/virtualization/internal/ipam"
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
@@ -102,12 +103,16 @@ func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Sch
 	if err != nil {
 		t.Fatal(err)
 	}
+	disks, err := writers.New(mgr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	setups := []error{
 		ipaddresslease.Setup(mgr, ipaddresslease.Options{}),
 		ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}),
 		blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{}),
-		virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: namespace}),
-		operation.Setup(mgr, operation.Options{}),
+		virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: namespace, Writers: disks}),
+		operation.Setup(mgr, operation.Options{Writers: disks}),
 	}
 	for _, err := range setups {
 		if err != nil {

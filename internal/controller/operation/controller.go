@@ -19,6 +19,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
 const controllerName = "virtualmachineoperation"
@@ -35,6 +36,8 @@ const concurrency = 2
 
 // Options configure the controller.
 type Options struct {
+	// Writers knows who has which disk; it is shared with everybody who starts guests.
+	Writers *writers.Ledger
 	// Clock is the real one unless a test sets it.
 	Clock clock.PassiveClock
 }
@@ -51,6 +54,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
 		direct:   mgr.GetAPIReader(),
 		clock:    opts.Clock,
+		writers:  opts.Writers,
 	}
 	r.main = r.newLoop("")
 	return ctrl.NewControllerManagedBy(mgr).

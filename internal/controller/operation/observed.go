@@ -33,6 +33,9 @@ type Observed struct {
 	Migration *virtv1.VirtualMachineInstanceMigration
 	// Moving is another order to move the guest that has not ended.
 	Moving *virtv1.VirtualMachineInstanceMigration
+	// Taken tells which other machine has a claim that the order to start would give to
+	// this one.
+	Taken map[string]string
 	// Refusal is what the API server or a webhook said a moment ago to what the
 	// operation asked for; it is empty unless that was refused.
 	Refusal string

@@ -58,6 +58,9 @@ func beginPower(o Observed, decided decision) decision {
 		return decided.end(o, failed(v1alpha2.ReasonNotApplicableForPhase,
 			fmt.Sprintf("%s was never started, because it waits for what it depends on: %s", o.Machine.Name, o.machineMessage())))
 	}
+	if refused := judgeDisks(o); refused != "" {
+		return decided.end(o, failed(v1alpha2.ReasonBlockDevicesNotReady, refused))
+	}
 	if o.Operation.Spec.Type != v1alpha2.OperationStart && o.guestActive() {
 		now.guest = o.Guest.UID
 	}
@@ -73,6 +76,9 @@ func carryOn(o Observed, decided decision) decision {
 		last.signal = signalled()
 		return decided.end(o, last)
 	case !o.signalSent() && !isUnderway(o):
+		if refused := judgeDisks(o); refused != "" {
+			return decided.end(o, failed(v1alpha2.ReasonBlockDevicesNotReady, refused))
+		}
 		return giveOrder(o, decided)
 	case isLost(o) && o.sinceSignal() >= patience:
 		return decided.end(o, failed(v1alpha2.ReasonFailed, "the guest ended before it was seen running: "+o.machineMessage()))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
 type loop = shared.Reconciler[*v1alpha2.VirtualMachineOperation, Observed]
@@ -30,6 +31,8 @@ type reconciler struct {
 	// direct reads past the cache where being behind would be taken for a loss.
 	direct client.Reader
 	clock  clock.PassiveClock
+	// writers knows who has which disk.
+	writers *writers.Ledger
 	// main is the loop that everything goes through first.
 	main *loop
 }
@@ -61,6 +64,11 @@ func (r *reconciler) newLoop(refusal string) *loop {
 // action and tells what it came to.
 func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachineOperation] {
 	decided := decide(observed)
+	if claims := claimsToTake(observed, decided); len(claims) > 0 {
+		if observed.Taken = r.writers.Reserve(client.ObjectKeyFromObject(observed.Machine), claims, observed.Now); len(observed.Taken) > 0 {
+			decided = decide(observed)
+		}
+	}
 	if decided.order == nil {
 		return decided.Plan
 	}
@@ -135,6 +143,9 @@ func (r *reconciler) observe(ctx context.Context, operation *v1alpha2.VirtualMac
 		return Observed{}, err
 	}
 	if o.Guest, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachineInstance{}); err != nil {
+		return Observed{}, err
+	}
+	if err := r.observeWriters(ctx, &o); err != nil {
 		return Observed{}, err
 	}
 	if err := r.observeOthers(ctx, &o); err != nil {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
 // stage runs the reconciler against a fake API server in which writes to the engine
@@ -48,8 +49,11 @@ func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
 	}
 	s := &stage{t: t}
 	o.Engine.ResourceVersion = ""
-	objects := append([]client.Object{o.Operation, o.Machine, o.Engine, o.Guest}, more...)
-	s.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+	objects := append([]client.Object{o.Operation, o.Machine, o.Engine}, more...)
+	if o.Guest != nil {
+		objects = append(objects, o.Guest)
+	}
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithStatusSubresource(&v1alpha2.VirtualMachineOperation{}, &virtv1.VirtualMachine{}).
 		WithIndex(&v1alpha2.VirtualMachineOperation{}, indexByMachine, func(object client.Object) []string { return []string{machineOfOperation(object)} }).
 		WithInterceptorFuncs(interceptor.Funcs{
@@ -73,10 +77,14 @@ func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
 				}
 				return c.Delete(ctx, object, opts...)
 			},
-		}).Build()
+		})
+	for _, index := range writers.Indexes() {
+		builder = builder.WithIndex(index.Object, index.Name, index.Keys)
+	}
+	s.client = builder.Build()
 	s.r = &reconciler{
 		Executor: shared.Executor{Client: s.client, Recorder: record.NewFakeRecorder(20)},
-		direct:   s.client, clock: clocktesting.NewFakePassiveClock(now),
+		direct:   s.client, clock: clocktesting.NewFakePassiveClock(now), writers: writers.NewLedger(s.client),
 	}
 	s.r.main = s.r.newLoop("")
 	return s

@@ -21,6 +21,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
 const controllerName = "virtualmachine"
@@ -49,6 +50,8 @@ type Options struct {
 	// LauncherImage is the image that this release runs guests in; it tells what a
 	// guest runs on.
 	LauncherImage string
+	// Writers knows who has which disk; it is shared with everybody who starts guests.
+	Writers *writers.Ledger
 	// Clock is the real one unless a test sets it.
 	Clock clock.PassiveClock
 }
@@ -66,6 +69,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		direct:    mgr.GetAPIReader(),
 		namespace: opts.Namespace,
 		clock:     opts.Clock,
+		writers:   opts.Writers,
 
 		launcherImage: opts.LauncherImage,
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
 func testReconciler(t *testing.T, objects ...client.Object) *reconciler {
@@ -40,10 +41,13 @@ func testReconciler(t *testing.T, objects ...client.Object) *reconciler {
 	for _, index := range writerIndexes {
 		builder = builder.WithIndex(index.object, index.name, index.keys)
 	}
+	for _, index := range writers.Indexes() {
+		builder = builder.WithIndex(index.Object, index.Name, index.Keys)
+	}
 	server := builder.Build()
 	return &reconciler{
 		Executor: shared.Executor{Client: server}, direct: server, namespace: "d8-virtualization",
-		clock: clocktesting.NewFakePassiveClock(now),
+		clock: clocktesting.NewFakePassiveClock(now), writers: writers.NewLedger(server),
 	}
 }
 

@@ -4,16 +4,13 @@
 package virtualmachine
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -133,71 +130,6 @@ func TestListsThatWaitForARestart(t *testing.T) {
 				t.Errorf("change %+v", changes[0])
 			}
 		})
-	}
-}
-
-func TestReservations(t *testing.T) {
-	var r reservations
-	key := func(name string) client.ObjectKey { return client.ObjectKey{Namespace: "team", Name: name} }
-	if taken := r.reserve(key("web"), []string{"root", "data"}, now); taken != nil {
-		t.Errorf("nobody was first: %v", taken)
-	}
-	if taken := r.reserve(key("db"), []string{"data", "logs"}, now.Add(time.Second)); !maps.Equal(taken, map[string]string{"data": "web"}) {
-		t.Errorf("taken %v", taken)
-	}
-	if taken := r.reserve(key("cache"), []string{"logs"}, now.Add(time.Second)); taken != nil {
-		t.Errorf("a machine that got nothing holds something: %v", taken)
-	}
-	if taken := r.reserve(client.ObjectKey{Namespace: "other", Name: "db"}, []string{"root"}, now); taken != nil {
-		t.Errorf("namespaces are mixed: %v", taken)
-	}
-	if taken := r.reserve(key("db"), []string{"data"}, now.Add(5*time.Second)); taken != nil {
-		t.Errorf("held for ever: %v", taken)
-	}
-}
-
-func TestWritersAreFoundInTheEngine(t *testing.T) {
-	for name, test := range map[string]struct {
-		change func(engine *virtv1.VirtualMachine, guest *virtv1.VirtualMachineInstance) []client.Object
-		want   string
-	}{
-		"runs": {func(e *virtv1.VirtualMachine, g *virtv1.VirtualMachineInstance) []client.Object {
-			return []client.Object{e, g}
-		}, "web"},
-		"about to run": {func(e *virtv1.VirtualMachine, _ *virtv1.VirtualMachineInstance) []client.Object {
-			e.Status.RunStrategy = ""
-			return []client.Object{e}
-		}, "web"},
-		"off": {func(e *virtv1.VirtualMachine, _ *virtv1.VirtualMachineInstance) []client.Object {
-			return []client.Object{e}
-		}, ""},
-		"ended": {func(_ *virtv1.VirtualMachine, g *virtv1.VirtualMachineInstance) []client.Object {
-			g.Status.Phase = virtv1.Succeeded
-			return []client.Object{g}
-		}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := observation(running(t))
-			objects := test.change(o.Engine, o.Guest)
-			twin := &v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "twin"}}
-			got, err := testReconciler(t, objects...).writerOf(t.Context(), twin, "d8v-vd-root")
-			if err != nil || got != test.want {
-				t.Errorf("%q, %v", got, err)
-			}
-		})
-	}
-}
-
-func TestStartsByItself(t *testing.T) {
-	for strategy, want := range map[virtv1.VirtualMachineRunStrategy]bool{"Always": true, "Halted": false, "Manual": false, "RerunOnFailure": true} {
-		engine := &virtv1.VirtualMachine{Spec: virtv1.VirtualMachineSpec{RunStrategy: ptr.To(strategy)}}
-		if got := startsByItself(engine); got != want {
-			t.Errorf("%s: %v", strategy, got)
-		}
-		engine.DeletionTimestamp = ptr.To(metav1.NewTime(now))
-		if startsByItself(engine) {
-			t.Errorf("%s: while it is being deleted", strategy)
-		}
 	}
 }
 

@@ -6,13 +6,13 @@ package virtualmachine
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	virtv1 "kubevirt.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
 
@@ -137,7 +137,7 @@ func sinceStarting(o Observed) time.Duration {
 // startExpected tells whether KubeVirt will start a stopped guest by itself, given
 // the policy that the machine has now.
 func startExpected(o Observed) bool {
-	if hasStartRequest(o.Engine) {
+	if writers.HasStartRequest(o.Engine) {
 		return o.Machine.Spec.RunPolicy != v1alpha2.RunPolicyAlwaysOff
 	}
 	switch kubevirt.RunStrategy(o.Machine.Spec.RunPolicy) {
@@ -151,13 +151,6 @@ func startExpected(o Observed) bool {
 	default:
 		return false
 	}
-}
-
-func hasStartRequest(engine *virtv1.VirtualMachine) bool {
-	// In a restart it comes second: first the old guest has to end.
-	return engine != nil && slices.ContainsFunc(engine.Status.StateChangeRequests, func(request virtv1.VirtualMachineStateChangeRequest) bool {
-		return request.Action == virtv1.StartRequest
-	})
 }
 
 func whyStopped(o Observed) string {

@@ -25,6 +25,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
 	"github.com/deckhouse/virtualization/internal/controller/shared/placement"
+	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
 type loop = shared.Reconciler[*v1alpha2.VirtualMachine, Observed]
@@ -39,7 +40,7 @@ type reconciler struct {
 	clock         clock.PassiveClock
 	// main is the loop that everything goes through first.
 	main    *loop
-	writers reservations
+	writers *writers.Ledger
 }
 
 // Reconcile runs the shared loop. When a child is refused, by the engine's admission
@@ -78,12 +79,12 @@ func (r *reconciler) newLoop(refusal string) *loop {
 // plan turns a decision into a plan: setting the run strategy becomes an action.
 func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachine] {
 	decided := decide(observed)
-	if taken := r.writers.reserve(client.ObjectKeyFromObject(observed.Machine), wantedClaims(observed, decided), observed.Now); len(taken) > 0 {
+	if taken := r.writers.Reserve(client.ObjectKeyFromObject(observed.Machine), wantedClaims(observed, decided), observed.Now); len(taken) > 0 {
 		for claim, writer := range taken {
 			observed.take(claim, writer)
 		}
 		decided = decide(observed)
-		decided.RequeueAfter = reservationTime
+		decided.RequeueAfter = writers.ReservationTime
 	}
 	engine := observed.Engine
 	if strategy := decided.power; strategy != "" {

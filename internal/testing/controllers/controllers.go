@@ -6,7 +6,10 @@
 package controllers
 
 import (
+	"context"
+
 	"k8s.io/utils/clock"
+	virtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/deckhouse/virtualization/internal/controller"
@@ -31,6 +34,8 @@ type Options struct {
 	StorageClass string
 	Issuer       *token.Issuer
 	Registry     imageimport.Registry
+	// TakeBack lets a guest stay that was told to leave its node.
+	TakeBack func(ctx context.Context, guest *virtv1.VirtualMachineInstance) error
 }
 
 // Setup registers the controllers of all kinds.
@@ -46,6 +51,6 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		},
 		RegistryAddress: RegistryAddress, Registry: opts.Registry, Issuer: opts.Issuer,
 		Reports:     reportserver.New(opts.Issuer.Verifier(), clock.RealClock{}),
-		DiskClasses: classes, ImageClasses: classes, Pool: pool,
+		DiskClasses: classes, ImageClasses: classes, Pool: pool, TakeBack: opts.TakeBack,
 	})
 }

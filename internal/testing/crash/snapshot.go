@@ -106,9 +106,10 @@ func (s *snapshots) learn(object *unstructured.Unstructured) {
 }
 
 var (
-	timePattern = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
-	uidPattern  = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
-	podPattern  = regexp.MustCompile(`virt-launcher-([a-z0-9.-]+?)-[0-9a-f]{5}\b`)
+	timePattern       = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+	uidPattern        = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+	podPattern        = regexp.MustCompile(`virt-launcher-([a-z0-9.-]+?)-[0-9a-f]{5}\b`)
+	evacuationPattern = regexp.MustCompile(`evacuation-([a-z0-9.-]+?)-[0-9a-f]{8}\b`)
 	// What is made from a uid, such as the serial number of a disk.
 	hashPattern = regexp.MustCompile(`\b([0-9a-f]{2}(:[0-9a-f]{2}){5}|[0-9a-f]{16}|[0-9a-f]{32})\b`)
 )
@@ -125,6 +126,7 @@ func (s *snapshots) inWords(text string) string {
 	text = strings.ReplaceAll(text, strings.ReplaceAll(s.addresses, ".", "-"), "<range>-")
 	text = timePattern.ReplaceAllString(text, "<time>")
 	text = podPattern.ReplaceAllString(text, "<pod of $1>")
+	text = evacuationPattern.ReplaceAllString(text, "<evacuation of $1>")
 	text = uidPattern.ReplaceAllString(text, "<uid>")
 	return hashPattern.ReplaceAllString(text, "<hash>")
 }

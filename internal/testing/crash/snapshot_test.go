@@ -61,6 +61,7 @@ func TestWordsAreTheSameInEveryPlay(t *testing.T) {
 		"of bbbbbbbb-8a0c-4b3c-9a3a-1a8b6f3e6a11": "of <uid>",
 		"mac 02:13:71:65:97:0e":                   "mac <hash>",
 		"serial 876b3387abb6599db7bff55001c2d8b6": "serial <hash>",
+		"VMOP vmop-evacuation-web-0a1b2c3d":       "VMOP vmop-<evacuation of web>",
 		"16 CPUs for 12345678 people":             "16 CPUs for 12345678 people",
 	} {
 		if got := s.inWords(text); got != want {

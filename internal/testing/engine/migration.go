@@ -126,6 +126,7 @@ func (e *Engine) handOver(ctx context.Context, migration *virtv1.VirtualMachineI
 	state := guest.Status.MigrationState
 	state.TargetNodeDomainReadyTimestamp, state.EndTimestamp, state.Completed = &now, &now, true
 	guest.Status.NodeName = state.TargetNode
+	unmark(guest)
 	return e.client.Status().Update(ctx, guest)
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -76,11 +78,48 @@ func Judge(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.Virtua
 		phases = append(slices.Clone(phases), needs.withForce...)
 	}
 	phase := machine.Status.Phase
-	if !IsKnown(machine) || slices.Contains(phases, phase) || switchesPower(replaced) {
+	if IsKnown(machine) && !slices.Contains(phases, phase) && !switchesPower(replaced) {
+		return Refusal{Reason: v1alpha2.ReasonNotApplicableForPhase, Message: fmt.Sprintf(
+			"%s needs a machine in phase %s; %s is %s", kind, join(phases), machine.Name, phase)}
+	}
+	if refused := judgeForce(operation, machine); !refused.IsZero() {
+		return refused
+	}
+	return judgeDevices(operation, machine)
+}
+
+// judgeForce refuses what the machine's policy of live migrations rules out: force is a
+// wish that must not be passed over in silence.
+func judgeForce(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.VirtualMachine) Refusal {
+	force := operation.Spec.Force
+	if force == nil || !IsMigration(operation.Spec.Type) {
 		return Refusal{}
 	}
-	return Refusal{Reason: v1alpha2.ReasonNotApplicableForPhase, Message: fmt.Sprintf(
-		"%s needs a machine in phase %s; %s is %s", kind, join(phases), machine.Name, phase)}
+	policy, other := machine.Spec.LiveMigrationPolicy, v1alpha2.LiveMigrationPolicy("")
+	switch {
+	case policy == v1alpha2.LiveMigrationAlwaysSafe && *force:
+		other = v1alpha2.LiveMigrationPreferSafe
+	case policy == v1alpha2.LiveMigrationAlwaysForced && !*force:
+		other = v1alpha2.LiveMigrationPreferForced
+	default:
+		return Refusal{}
+	}
+	return Refusal{Reason: v1alpha2.ReasonNotApplicableForLiveMigrationPolicy, Message: fmt.Sprintf(
+		"force: %t contradicts liveMigrationPolicy %s of %s: leave force out, or set spec.liveMigrationPolicy of the machine to %s",
+		*force, policy, machine.Name, other)}
+}
+
+// judgeDevices says why a machine that is off cannot be started with its devices, by
+// what the machine itself has told: one of them is missing, not ready, or another
+// machine has it. A device that is made when the machine starts is in nobody's way.
+func judgeDevices(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.VirtualMachine) Refusal {
+	devices := meta.FindStatusCondition(machine.Status.Conditions, v1alpha2.ConditionBlockDevicesReady)
+	if operation.Spec.Type != v1alpha2.OperationStart || devices == nil ||
+		devices.Status != metav1.ConditionFalse || devices.Reason != v1alpha2.ReasonBlockDevicesNotReady {
+		return Refusal{}
+	}
+	return Refusal{Reason: v1alpha2.ReasonBlockDevicesNotReady,
+		Message: fmt.Sprintf("%s cannot be started with its block devices: %s", machine.Name, devices.Message)}
 }
 
 // IsKnown tells that the machine's controller has looked at it: until then its phase

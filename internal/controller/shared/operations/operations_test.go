@@ -113,6 +113,56 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// Force is refused where the machine's policy leaves nothing open.
+func TestForceAndTheLiveMigrationPolicy(t *testing.T) {
+	tests := map[v1alpha2.LiveMigrationPolicy]struct{ yes, no string }{
+		"":             {},
+		"PreferSafe":   {},
+		"PreferForced": {},
+		"AlwaysSafe":   {yes: "force: true contradicts liveMigrationPolicy AlwaysSafe of web: leave force out, or set spec.liveMigrationPolicy of the machine to PreferSafe"},
+		"AlwaysForced": {no: "force: false contradicts liveMigrationPolicy AlwaysForced of web: leave force out, or set spec.liveMigrationPolicy of the machine to PreferForced"},
+	}
+	for policy, want := range tests {
+		moving, one := machine("Manual", "Running"), operation("Migrate", false)
+		moving.Spec.LiveMigrationPolicy = policy
+		for force, message := range map[*bool]string{nil: "", ptr.To(true): want.yes, ptr.To(false): want.no} {
+			one.Spec.Force = force
+			if got := Judge(one, moving, nil); got.Message != message || got.IsZero() != (message == "") {
+				t.Errorf("%s: got %+v, want %q", policy, got, message)
+			}
+		}
+		if got := Judge(operation("Stop", true), moving, nil); !got.IsZero() {
+			t.Errorf("%s: the force of a Stop is another one: %+v", policy, got)
+		}
+	}
+}
+
+// A machine whose devices cannot be attached is not started. Everything else does not
+// depend on them.
+func TestDevices(t *testing.T) {
+	tests := []struct {
+		kind   v1alpha2.OperationType
+		phase  v1alpha2.MachinePhase
+		status metav1.ConditionStatus
+		reason string
+		want   string
+	}{
+		{"Start", "Stopped", "False", "BlockDevicesNotReady", "web cannot be started with its block devices: disk root is gone."},
+		{"Start", "Stopped", "False", "WaitingForWaitForFirstConsumerBlockDevicesToBeReady", ""},
+		{"Start", "Stopped", "True", "BlockDevicesReady", ""},
+		{"Stop", "Running", "False", "BlockDevicesNotReady", ""},
+		{"Restart", "Running", "False", "BlockDevicesNotReady", ""},
+	}
+	for _, tc := range tests {
+		one := machine("Manual", tc.phase)
+		one.Status.Conditions = []metav1.Condition{{Type: "BlockDevicesReady", Status: tc.status, Reason: tc.reason, Message: "disk root is gone."}}
+		got := Judge(operation(tc.kind, false), one, nil)
+		if got.Message != tc.want || (tc.want != "" && got.Reason != "BlockDevicesNotReady") {
+			t.Errorf("%s with %s: got %+v, want %q", tc.kind, tc.reason, got, tc.want)
+		}
+	}
+}
+
 // In the middle of something the phase says nothing, nor before anybody has looked.
 func TestPhaseIsNotAsked(t *testing.T) {
 	starting := machine("Manual", "Stopped")
