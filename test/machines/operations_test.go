@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
@@ -187,4 +189,78 @@ func TestNotApplicable(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// A migration may slow the guest down if the operation and the machine's policy let it,
+// and only that migration.
+func TestForcedMigration(t *testing.T) {
+	w := newWorld(t, "10.66.47.0/24")
+	machine := w.createRunning("web")
+	labelled := func(value string) {
+		t.Helper()
+		wait(w, w.guest("web"), "the label "+value, func(g *virtv1.VirtualMachineInstance) bool {
+			return g.Labels["virtualization.deckhouse.io/migration"] == value
+		})
+	}
+	w.engine.HoldMigrations(virtv1.MigrationRunning)
+	hard := w.order("web", "Migrate", forced)
+	w.waitForOperation(hard, "InProgress", "Syncing")
+	labelled("forced")
+	policy := &unstructured.Unstructured{}
+	policy.SetGroupVersionKind(schema.GroupVersionKind{Group: "migrations.kubevirt.io", Version: "v1alpha1", Kind: "MigrationPolicy"})
+	if err := w.client.Get(w.ctx, client.ObjectKey{Name: "d8-virtualization-forced"}, policy); err != nil {
+		t.Fatal(err)
+	}
+	if allowed, _, _ := unstructured.NestedBool(policy.Object, "spec", "allowAutoConverge"); !allowed {
+		t.Errorf("policy %v", policy.Object)
+	}
+	w.engine.HoldMigrations("")
+	w.completes(hard)
+
+	w.completes(w.order("web", "Migrate"))
+	labelled("")
+	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysForced" })
+	w.completes(w.order("web", "Migrate"))
+	labelled("forced")
+	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysSafe" })
+	w.waitForOperation(w.order("web", "Migrate", forced), "Failed", "NotApplicableForLiveMigrationPolicy")
+}
+
+// After a move the former node may refuse the next guest of the machine for ever: it is
+// made anew, and the restart comes to its end.
+func TestRestartOntoAFormerNode(t *testing.T) {
+	w := newWorld(t, "10.66.48.0/24")
+	machine := w.createRunning("web")
+	w.completes(w.order("web", "Migrate"))
+	before := w.guestUID("web")
+	w.engine.Haunt("web")
+	w.completes(w.order("web", "Restart"))
+	w.waitForPhase(machine, "Running")
+	if after := w.guestUID("web"); after == before {
+		t.Error("it is still the same guest")
+	}
+	for deadline := time.Now().Add(patience); !slices.Contains(w.events("web"), "RestartedToApplyChanges"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("events %v", w.events("web"))
+		}
+	}
+}
+
+// A machine whose disk another one has taken since it was stopped is not started.
+func TestStartWithoutItsDisk(t *testing.T) {
+	w := newWorld(t, "10.66.49.0/24")
+	first := w.createRunning("web")
+	w.completes(w.order("web", "Stop"))
+	second := w.machine("twin")
+	second.Spec.BlockDeviceRefs[0].Name = "web"
+	w.create(second)
+	w.waitForPhase(second, "Running")
+	w.mount("web", "twin")
+	w.waitForOperation(w.order("web", "Start"), "Failed", "BlockDevicesNotReady")
+	w.waitGone(w.guest("web"))
+
+	w.completes(w.order("twin", "Stop"))
+	w.mount("web", "")
+	w.waitForCondition(first, "BlockDevicesReady", "BlockDevicesReady", "")
+	w.completes(w.order("web", "Start"))
 }

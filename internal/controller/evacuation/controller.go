@@ -5,6 +5,7 @@ package evacuation
 
 import (
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -145,7 +146,8 @@ func changed(facts func(client.Object) (all string, interesting bool)) predicate
 }
 
 // machineFacts are those that an order waits for. A machine alone is no cause to
-// begin: its guest's mark is.
+// begin: its guest's mark is. That the machine shows the mark is a fact, too: its guest
+// may have been looked at while nothing else about the machine was known yet.
 func machineFacts(object client.Object) (string, bool) {
 	machine, ok := object.(*v1alpha2.VirtualMachine)
 	if !ok {
@@ -156,7 +158,7 @@ func machineFacts(object client.Object) (string, bool) {
 		migratable = &metav1.Condition{}
 	}
 	required := meta.IsStatusConditionTrue(machine.Status.Conditions, v1alpha2.ConditionEvictionRequired)
-	return string(machine.Status.Phase) + "/" + string(migratable.Status), required
+	return fmt.Sprintf("%s/%s/%t", machine.Status.Phase, migratable.Status, required), required
 }
 
 func guestFacts(object client.Object) (string, bool) {

@@ -198,6 +198,8 @@ func TestWhatIsNews(t *testing.T) {
 		{"a heartbeat of the guest", guestFacts, marked, touched, false},
 		{"a guest without a mark", guestFacts, plain, plain, false},
 		{"a machine that nobody told to leave", machineFacts, machine, machine, false},
+		{"one that has told so now", machineFacts, machine, required, true},
+		{"a heartbeat of one that was", machineFacts, required, required, false},
 		{"one that was, in another phase", machineFacts, required, pausing, true},
 		{"uncordoned", nodeFacts, cordoned, open, true},
 		{"cordoned again", nodeFacts, open, cordoned, true},

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	virtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
@@ -70,18 +71,25 @@ func TestAStartDoesNotShareADisk(t *testing.T) {
 	}
 }
 
-// Two machines with one disk are started in the same moment: the cache does not show
-// either of them yet.
+// Two machines with one disk are started in the same moment, and the cache does not
+// show either of them yet: the second waits for what becomes of the first.
 func TestOnlyOneStartTakesADisk(t *testing.T) {
 	o := observation("Start", withDisk, isOff)
 	s := newStage(t, o)
 	s.r.writers.Reserve(client.ObjectKey{Namespace: "team", Name: "twin"}, []string{"root"}, now.Add(-time.Second))
-	operation, err := s.reconcile()
-	if err != nil || operation.Status.Phase != "Failed" || condition(operation, "Completed") != taken {
-		t.Errorf("%v, %s, %s", err, operation.Status.Phase, condition(operation, "Completed"))
+	key := client.ObjectKeyFromObject(o.Operation)
+	if result, err := s.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: key}); err != nil || result.RequeueAfter != 5*time.Second {
+		t.Errorf("%v, %+v", err, result)
 	}
 	if requests := s.requests(); len(requests) > 0 {
 		t.Errorf("the engine was asked for %+v", requests)
+	}
+	if err := s.client.Create(context.Background(), guestOf("twin", o)); err != nil {
+		t.Fatal(err)
+	}
+	operation, err := s.reconcile()
+	if err != nil || operation.Status.Phase != "Failed" || condition(operation, "Completed") != taken {
+		t.Errorf("%v, %s, %s", err, operation.Status.Phase, condition(operation, "Completed"))
 	}
 }
 

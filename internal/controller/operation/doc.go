@@ -13,6 +13,7 @@
 //	the machine has no phase yet                Pending      False/VirtualMachineNotReady             nobody
 //	the rules speak against it                  Failed       False/NotApplicableForVirtualMachine…    the user: as the message says
 //	no such machine                             Failed       False/VirtualMachineNotFound             the user: the name
+//	another machine has a disk of the machine Failed       False/BlockDevicesNotReady                 the user: another disk, or stop the other machine
 //	a power order given                         InProgress   False/Start-, Stop-, RestartInProgress   the machine tells
 //	a migration                                 InProgress   False, see below                         see below
 //	a later operation takes its place           Superseded   False/Superseded                         nobody
@@ -33,7 +34,7 @@
 //	target pod on its node        TargetPreparing     3%        nobody
 //	target ready                  WaitingForSyncSlot  5%        nobody
 //	running                       Syncing             10%       nobody
-//	… for half of its time limit  NotConverging       50%       the user: force
+//	… for half of its time limit  NotConverging       50%       the user: force, or less load
 //	… the guest is paused         SourceSuspended     91%       nobody
 //	… the guest was handed over   TargetResumed       92%       nobody
 //

@@ -45,6 +45,17 @@ func maySlowDown(o Observed) bool {
 	}
 }
 
+// whatHelps is the remedy for a guest that changes its memory too fast.
+func whatHelps(o Observed) string {
+	switch {
+	case maySlowDown(o):
+		return "It is slowed down already; less load in it helps."
+	case o.Machine.Spec.LiveMigrationPolicy == v1alpha2.LiveMigrationAlwaysSafe:
+		return "Less load in it helps, or another liveMigrationPolicy of the machine than AlwaysSafe."
+	}
+	return "Repeat the operation with force: true to let it slow the guest down."
+}
+
 // labelToSet is what the guest's label has to become before its migration begins; nil
 // when it is right.
 func labelToSet(o Observed) *bool {

@@ -33,6 +33,21 @@ func TestMaySlowDown(t *testing.T) {
 	}
 }
 
+// The remedy for a migration that does not converge is one that would be accepted.
+func TestWhatHelps(t *testing.T) {
+	for want, o := range map[string]Observed{
+		"Repeat the operation with force: true to let it slow the guest down.": observation("Migrate"),
+		"It is slowed down already; less load in it helps.":                    observation("Migrate", force),
+		"Less load in it helps, or another liveMigrationPolicy of the machine than AlwaysSafe.": observation("Migrate", func(o *Observed) {
+			o.Machine.Spec.LiveMigrationPolicy = "AlwaysSafe"
+		}),
+	} {
+		if got := whatHelps(o); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // The guest is labelled before its migration begins, and the label does not outlive
 // the wish.
 func TestForcedMigration(t *testing.T) {

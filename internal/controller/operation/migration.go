@@ -277,7 +277,7 @@ func copying(o Observed) state {
 		copied.recheck = limit/2 - since
 	default:
 		copied.reason, copied.progress = v1alpha2.ReasonNotConverging, "50%"
-		copied.message = fmt.Sprintf("The guest changes its memory faster than it can be copied: half of the %s that the engine allows for are over. Repeat the operation with force: true to let it slow the guest down.", limit)
+		copied.message = fmt.Sprintf("The guest changes its memory faster than it can be copied: half of the %s that the engine allows for are over. %s", limit, whatHelps(o))
 	}
 	return copied
 }

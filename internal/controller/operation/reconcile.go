@@ -65,8 +65,9 @@ func (r *reconciler) newLoop(refusal string) *loop {
 func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachineOperation] {
 	decided := decide(observed)
 	if claims := claimsToTake(observed, decided); len(claims) > 0 {
-		if observed.Taken = r.writers.Reserve(client.ObjectKeyFromObject(observed.Machine), claims, observed.Now); len(observed.Taken) > 0 {
-			decided = decide(observed)
+		if taken := r.writers.Reserve(client.ObjectKeyFromObject(observed.Machine), claims, observed.Now); len(taken) > 0 {
+			// Whether the other machine has really taken the disk is seen in a moment.
+			decided.order, decided.RequeueAfter = nil, writers.ReservationTime
 		}
 	}
 	if decided.order == nil {

@@ -64,6 +64,9 @@ func placementMatters(o Observed) bool {
 // be started again is let run.
 func guestToRestart(o Observed, deps dependencies) types.UID {
 	mayRestart := restartsItself(o) && deps.firstProblem() == nil
+	if meetsGhost(o) {
+		return o.Guest.UID
+	}
 	if !o.guestActive() || (!mayRestart && !hasNotBegun(o)) {
 		return ""
 	}

@@ -95,7 +95,8 @@
 // started with travels with it in an annotation, and the difference is in
 // status.restartAwaitingChanges.
 //
-// A guest that has not begun to run is made anew at once: see beginsAnew.
+// A guest that has not begun to run is made anew at once: see beginsAnew. So is one
+// that its node refuses, because it takes it for the one before: see meetsGhost.
 //
 //	condition                            reason                   who acts
 //	ConfigurationApplied False           ConfigurationNotApplied  the message tells: refused, growing, or memory not taken up

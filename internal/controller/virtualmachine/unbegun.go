@@ -42,7 +42,10 @@ func beginsAnew(o Observed, full *virtv1.VirtualMachine) bool {
 
 // restartMessage is the cause of a restart of our own.
 func restartMessage(o Observed) string {
-	if hasNotBegun(o) {
+	switch {
+	case meetsGhost(o):
+		return "The guest has not begun to run and is made anew, because its node has not forgotten the machine's guest before it."
+	case hasNotBegun(o):
 		return "The guest has not begun to run and is made anew, because the machine was changed."
 	}
 	return "The guest is restarted, because restartApprovalMode is Automatic. " + summary(changesOf(o))

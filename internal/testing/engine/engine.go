@@ -48,6 +48,8 @@ type Engine struct {
 	held virtv1.VirtualMachineInstanceMigrationPhase
 	// clutched are the volumes that guests do not let go of.
 	clutched map[string]bool
+	// haunted are the machines whose next guest is refused by its node.
+	haunted map[client.ObjectKey]bool
 }
 
 // Start plays KubeVirt in one namespace until the test ends.
@@ -220,6 +222,9 @@ func (e *Engine) advance(ctx context.Context, guest *virtv1.VirtualMachineInstan
 		guest.Status.Phase, guest.Status.NodeName = virtv1.Scheduled, Node
 		guest.Status.ActivePods = map[types.UID]string{pod.UID: Node}
 	case virtv1.Scheduled:
+		if e.isHaunted(guest) {
+			return e.refuse(ctx, guest)
+		}
 		guest.Status.Phase = virtv1.Running
 		guest.Status.VolumeStatus = volumeStatus(guest)
 		guest.Status.Conditions = []virtv1.VirtualMachineInstanceCondition{{
@@ -292,6 +297,7 @@ func (e *Engine) takeDown(ctx context.Context, guest *virtv1.VirtualMachineInsta
 	if remaining {
 		return nil
 	}
+	e.layGhost(guest)
 	controllerutil.RemoveFinalizer(guest, finalizer)
 	return e.client.Update(ctx, guest)
 }

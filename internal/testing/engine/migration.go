@@ -96,6 +96,10 @@ func (e *Engine) advanceMigration(ctx context.Context, migration *virtv1.Virtual
 			return err
 		}
 	case virtv1.MigrationSucceeded:
+		if state := guest.Status.MigrationState; state == nil || state.MigrationUID != migration.UID {
+			// The guest as it was before, from an old cache.
+			return nil
+		}
 		if err := e.handOver(ctx, migration, guest); err != nil {
 			return err
 		}

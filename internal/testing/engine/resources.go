@@ -19,7 +19,15 @@ func Resources() []*apiextensionsv1.CustomResourceDefinition {
 		resource("virtualmachines", "virtualmachine", "VirtualMachine", machineSpec()),
 		resource("virtualmachineinstances", "virtualmachineinstance", "VirtualMachineInstance", anything()),
 		resource("virtualmachineinstancemigrations", "virtualmachineinstancemigration", "VirtualMachineInstanceMigration", anything()),
+		migrationPolicies(),
 	}
+}
+
+func migrationPolicies() *apiextensionsv1.CustomResourceDefinition {
+	out := resource("migrationpolicies", "migrationpolicy", "MigrationPolicy", anything())
+	out.Name, out.Spec.Group, out.Spec.Scope = "migrationpolicies.migrations.kubevirt.io", "migrations.kubevirt.io", apiextensionsv1.ClusterScoped
+	out.Spec.Versions[0].Name = "v1alpha1"
+	return out
 }
 
 func resource(plural, singular, kind string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
