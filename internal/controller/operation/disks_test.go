@@ -84,12 +84,11 @@ func TestOnlyOneStartTakesADisk(t *testing.T) {
 	if requests := s.requests(); len(requests) > 0 {
 		t.Errorf("the engine was asked for %+v", requests)
 	}
-	if err := s.client.Create(context.Background(), guestOf("twin", o)); err != nil {
-		t.Fatal(err)
-	}
-	operation, err := s.reconcile()
-	if err != nil || operation.Status.Phase != "Failed" || condition(operation, "Completed") != taken {
-		t.Errorf("%v, %s, %s", err, operation.Status.Phase, condition(operation, "Completed"))
+	again := observation("Start", withDisk, isOff)
+	s = newStage(t, again, guestOf("twin", again))
+	ended, err := s.reconcile()
+	if err != nil || ended.Status.Phase != "Failed" || condition(ended, "Completed") != taken {
+		t.Errorf("%v, %s, %s", err, ended.Status.Phase, condition(ended, "Completed"))
 	}
 }
 
