@@ -114,8 +114,8 @@ type VirtualMachineOperationSpec struct {
 	VirtualMachineName string `json:"virtualMachineName"`
 
 	// force with Stop and Restart switches the guest off at once instead of shutting it down; with Migrate and Evict it
-	// lets the migration slow the guest down, or forbids that when false, as far as the machine's liveMigrationPolicy
-	// leaves it open. It cannot be used with Start.
+	// lets the migration slow the guest down, or forbids that when false; what the machine's liveMigrationPolicy rules
+	// out is refused. It cannot be used with Start.
 	// +optional
 	Force *bool `json:"force,omitempty"`
 
