@@ -9,8 +9,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -30,9 +32,11 @@ func newCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("finding kube-apiserver: %w", err)
 			}
+			options.Kubeconfig = os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
 			return subresources.Run(ctx, options, config)
 		})
 	flags := command.Flags()
+	flags.StringVar(&options.Namespace, "namespace", "d8-virtualization", "namespace of the module's own workloads, where it is written down who uses a console")
 	flags.IntVar(&options.SecurePort, "secure-port", 8443, "TCP port of the HTTPS listener")
 	flags.StringVar(&options.CertFile, "tls-cert-file", "", "PEM file of the serving certificate")
 	flags.StringVar(&options.KeyFile, "tls-private-key-file", "", "PEM file of the serving certificate's key")

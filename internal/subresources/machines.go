@@ -102,7 +102,7 @@ func listOptions(ctx context.Context, in *metainternalversion.ListOptions) *clie
 	out.Limit, out.Continue = in.Limit, in.Continue
 	out.Raw = &metav1.ListOptions{
 		ResourceVersion: in.ResourceVersion, ResourceVersionMatch: in.ResourceVersionMatch,
-		AllowWatchBookmarks: in.AllowWatchBookmarks, TimeoutSeconds: in.TimeoutSeconds,
+		AllowWatchBookmarks: in.AllowWatchBookmarks, TimeoutSeconds: in.TimeoutSeconds, SendInitialEvents: in.SendInitialEvents,
 	}
 	return out
 }

@@ -4,15 +4,12 @@
 package subresources
 
 import (
-	"bytes"
 	"context"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,12 +89,12 @@ func TestListOptionsArePassedOn(t *testing.T) {
 	got := listOptions(inTeam(), &metainternalversion.ListOptions{
 		LabelSelector: labels.SelectorFromSet(labels.Set{"app": "web"}), FieldSelector: fields.OneTermEqualSelector("metadata.name", "web"),
 		Limit: 10, Continue: "more", ResourceVersion: "42", ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
-		AllowWatchBookmarks: true, TimeoutSeconds: ptr.To[int64](30),
+		AllowWatchBookmarks: true, TimeoutSeconds: ptr.To[int64](30), SendInitialEvents: ptr.To(true),
 	})
 	if got.Namespace != "team" || got.LabelSelector.String() != "app=web" || got.FieldSelector.String() != "metadata.name=web" || got.Limit != 10 || got.Continue != "more" {
 		t.Errorf("got %+v", got)
 	}
-	if raw := got.Raw; raw.ResourceVersion != "42" || raw.ResourceVersionMatch != "NotOlderThan" || !raw.AllowWatchBookmarks || *raw.TimeoutSeconds != 30 {
+	if raw := got.Raw; raw.ResourceVersion != "42" || raw.ResourceVersionMatch != "NotOlderThan" || !raw.AllowWatchBookmarks || *raw.TimeoutSeconds != 30 || !*raw.SendInitialEvents {
 		t.Errorf("got %+v", raw)
 	}
 	if none := listOptions(context.Background(), nil); none.Namespace != "" || none.Raw != nil {
@@ -124,81 +121,4 @@ func TestTable(t *testing.T) {
 	if _, err := s.ConvertToTable(context.Background(), &v1alpha2.VirtualDisk{}, nil); err == nil || !strings.Contains(err.Error(), "VirtualDisk") {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestStreamPath(t *testing.T) {
-	for query, want := range map[string]string{
-		"port=22": "portforward/22/tcp", "port=022": "portforward/22/tcp", "port=65535&protocol=udp": "portforward/65535/udp",
-	} {
-		values, err := url.ParseQuery(query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := streamPath("portforward", values); err != nil || strings.Join(got, "/") != want {
-			t.Errorf("%s: %q, %v", query, got, err)
-		}
-	}
-	for _, query := range []string{"", "port=0", "port=-1", "port=65536", "port=ssh", "port=22/../../pods", "port=22&protocol=TCP", "port=22&protocol=../x"} {
-		values, err := url.ParseQuery(query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := streamPath("portforward", values); !apierrors.IsBadRequest(err) {
-			t.Errorf("%s: %q, %v", query, got, err)
-		}
-	}
-	if got, err := streamPath("console", url.Values{"port": {"22"}}); err != nil || !slices.Equal(got, []string{"console"}) {
-		t.Errorf("console: %q, %v", got, err)
-	}
-}
-
-func TestDialErrorInOurWords(t *testing.T) {
-	for _, tc := range []struct {
-		code int32
-		is   func(error) bool
-		want string
-	}{
-		{404, apierrors.IsConflict, "the guest is not running yet: gone"},
-		{409, apierrors.IsConflict, "the guest is not running yet: gone"},
-		{400, apierrors.IsBadRequest, "gone"},
-		{403, apierrors.IsInternalError, "opening vnc of web at KubeVirt: gone"},
-		{500, apierrors.IsInternalError, "opening vnc of web at KubeVirt: gone"},
-	} {
-		err := dialError("vnc", "web", &apierrors.StatusError{ErrStatus: metav1.Status{Code: tc.code, Message: "gone"}})
-		if !tc.is(err) || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%d became %v", tc.code, err)
-		}
-	}
-}
-
-// Messages pass whole and in order, however large, and in both directions.
-func TestRelayPassesLargeMessages(t *testing.T) {
-	near, far := legs(t)
-	done := make(chan struct{})
-	go func() {
-		relay{pingInterval: time.Minute, pongTimeout: time.Minute}.run(context.Background(), near[0], near[1])
-		close(done)
-	}()
-	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	for i, way := range [][2]*websocket.Conn{{far[0], far[1]}, {far[1], far[0]}} {
-		for _, sent := range []struct {
-			kind int
-			data []byte
-		}{{websocket.BinaryMessage, large}, {websocket.TextMessage, []byte("after it")}, {websocket.BinaryMessage, nil}} {
-			if err := way[0].WriteMessage(sent.kind, sent.data); err != nil {
-				t.Fatal(err)
-			}
-			kind, data, err := way[1].ReadMessage()
-			if err != nil || kind != sent.kind || !bytes.Equal(data, sent.data) {
-				t.Fatalf("way %d: %d bytes of kind %d, %v; want %d bytes", i, len(data), kind, err, len(sent.data))
-			}
-		}
-	}
-	if err := far[0].WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(4000, "bye"), time.Now().Add(time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := far[1].ReadMessage(); !websocket.IsCloseError(err, 4000) {
-		t.Errorf("the other leg ended with %v", err)
-	}
-	<-done
 }

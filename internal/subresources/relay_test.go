@@ -4,6 +4,7 @@
 package subresources
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,12 +48,33 @@ func legs(t *testing.T) (near, far [2]*websocket.Conn) {
 	return near, far
 }
 
+// impatient cuts what is silent after a tenth of a second.
+var impatient = relay{pingInterval: 10 * time.Millisecond, pongTimeout: 100 * time.Millisecond, stallTimeout: 10 * time.Second}
+
+// asItEnded hands the end of the engine's leg on to the client.
+func asItEnded(err error) ending {
+	code, text := closeCode(err)
+	return ending{code, text}
+}
+
+// joined relays between two legs; the channel closes when that has ended.
+func joined(t *testing.T, r relay, explain func(error) ending) (client, engine *websocket.Conn, done chan struct{}) {
+	t.Helper()
+	near, far := legs(t)
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		r.run(context.Background(), near[0], near[1], explain)
+	}()
+	return far[0], far[1], done
+}
+
 func TestRelayEndsWhenALegVanishes(t *testing.T) {
 	near, far := legs(t)
 	done := make(chan struct{})
 	go func() {
 		// The far ends never answer pings, because nothing reads them.
-		relay{pingInterval: 10 * time.Millisecond, pongTimeout: 100 * time.Millisecond}.run(context.Background(), near[0], near[1])
+		impatient.run(context.Background(), near[0], near[1], asItEnded)
 		close(done)
 	}()
 	select {
@@ -70,7 +92,7 @@ func TestRelayKeepsAnIdleStreamOpen(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
-		relay{pingInterval: 20 * time.Millisecond, pongTimeout: 2 * time.Second}.run(ctx, near[0], near[1])
+		relay{pingInterval: 20 * time.Millisecond, pongTimeout: 2 * time.Second, stallTimeout: time.Minute}.run(ctx, near[0], near[1], asItEnded)
 		close(done)
 	}()
 	pings := make(chan struct{}, 100)
@@ -112,8 +134,8 @@ func TestCloseCode(t *testing.T) {
 		{"normal", &websocket.CloseError{Code: 1000}, 1000, ""},
 		{"taken over", &websocket.CloseError{Code: 1001, Text: "taken over"}, 1001, "taken over"},
 		{"no status must not be sent on", &websocket.CloseError{Code: 1005}, 1000, ""},
-		{"abnormal must not be sent on", &websocket.CloseError{Code: 1006}, 1001, "the other side went away"},
-		{"connection lost", errors.New("reset"), 1001, "the other side went away"},
+		{"abnormal must not be sent on", &websocket.CloseError{Code: 1006}, 1011, "the connection was lost"},
+		{"connection lost", errors.New("reset"), 1011, "the connection was lost"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -122,4 +144,147 @@ func TestCloseCode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Messages pass whole and in order, however large, and in both directions.
+func TestRelayPassesLargeMessages(t *testing.T) {
+	client, engine, done := joined(t, relay{pingInterval: time.Minute, pongTimeout: time.Minute, stallTimeout: time.Minute}, asItEnded)
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	for i, way := range [][2]*websocket.Conn{{client, engine}, {engine, client}} {
+		for _, sent := range []struct {
+			kind int
+			data []byte
+		}{{websocket.BinaryMessage, large}, {websocket.TextMessage, []byte("after it")}, {websocket.BinaryMessage, nil}} {
+			if err := way[0].WriteMessage(sent.kind, sent.data); err != nil {
+				t.Fatal(err)
+			}
+			kind, data, err := way[1].ReadMessage()
+			if err != nil || kind != sent.kind || !bytes.Equal(data, sent.data) {
+				t.Fatalf("way %d: %d bytes of kind %d, %v; want %d bytes", i, len(data), kind, err, len(sent.data))
+			}
+		}
+	}
+	if err := client.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(4000, "bye"), time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := engine.ReadMessage(); !websocket.IsCloseError(err, 4000) {
+		t.Errorf("the other leg ended with %v", err)
+	}
+	<-done
+}
+
+// People stop a console's output to read it. That is no dead connection, though its
+// pings are not answered either.
+func TestRelayWaitsForAReaderThatIsSlow(t *testing.T) {
+	client, engine, done := joined(t, impatient, asItEnded)
+	const messages = 400
+	sent := make(chan error, 1)
+	go func() {
+		answerPings(engine)
+		for range messages {
+			if err := engine.WriteMessage(websocket.BinaryMessage, make([]byte, 64<<10)); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	select {
+	case <-done:
+		t.Fatal("the relay gave a slow reader up")
+	case <-time.After(5 * impatient.pongTimeout):
+	}
+	for range messages {
+		if _, _, err := client.ReadMessage(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	_ = client.Close()
+	<-done
+}
+
+// answerPings reads, which is what answers pings, until the connection ends.
+func answerPings(conn *websocket.Conn) {
+	go func() {
+		for {
+			if _, _, err := conn.ReadMessage(); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+func TestRelayGivesUpAReaderThatStalls(t *testing.T) {
+	stalls := impatient
+	stalls.stallTimeout = 300 * time.Millisecond
+	_, engine, done := joined(t, stalls, asItEnded)
+	answerPings(engine)
+	for engine.WriteMessage(websocket.BinaryMessage, make([]byte, 64<<10)) == nil {
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+	<-done
+}
+
+func TestRelayRefusesWhatIsNoMessage(t *testing.T) {
+	for _, test := range []struct {
+		title string
+		send  func(*websocket.Conn) error
+		code  int
+	}{
+		{"too big a message", func(c *websocket.Conn) error {
+			return c.WriteMessage(websocket.BinaryMessage, make([]byte, maxMessage+1))
+		}, 1009},
+		{"a frame that claims to be of 8 EiB", func(c *websocket.Conn) error {
+			return raw(c, 0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4)
+		}, 1009},
+		{"an unknown kind of frame", func(c *websocket.Conn) error { return raw(c, 0x83, 0x80, 1, 2, 3, 4) }, 1002},
+		{"a frame without a mask", func(c *websocket.Conn) error { return raw(c, 0x82, 0x01, 'x') }, 1002},
+		{"a ping that is too long", func(c *websocket.Conn) error { return raw(c, 0x89, 0xfe, 0, 200, 1, 2, 3, 4) }, 1002},
+	} {
+		t.Run(test.title, func(t *testing.T) {
+			client, engine, done := joined(t, patience, asItEnded)
+			sent := make(chan error, 1)
+			go func() { sent <- test.send(client) }()
+			engineEnds := make(chan error, 1)
+			go func() {
+				for {
+					if _, _, err := engine.ReadMessage(); err != nil {
+						engineEnds <- err
+						return
+					}
+				}
+			}()
+			if _, _, err := client.ReadMessage(); !websocket.IsCloseError(err, test.code) {
+				t.Errorf("the client is told %v, want %d", err, test.code)
+			}
+			_ = client.Close()
+			if err := <-engineEnds; !websocket.IsCloseError(err, websocket.CloseInternalServerErr) {
+				t.Errorf("the engine is told %v", err)
+			}
+			<-sent
+			<-done
+		})
+	}
+}
+
+func raw(c *websocket.Conn, frame ...byte) error {
+	_, err := c.NetConn().Write(frame)
+	return err
+}
+
+func TestTheClientIsToldWhy(t *testing.T) {
+	client, engine, done := joined(t, patience, func(error) ending { return ending{1001, "taken over by bob"} })
+	// KubeVirt cuts the console of the one before without a close frame.
+	_ = engine.NetConn().Close()
+	if _, _, err := client.ReadMessage(); !websocket.IsCloseError(err, 1001) || !strings.Contains(err.Error(), "taken over by bob") {
+		t.Errorf("got %v", err)
+	}
+	<-done
 }
