@@ -142,13 +142,18 @@ func diskNamesOf(object client.Object) []string {
 	return out
 }
 
-// sourceOf is the image that a disk is made from, as kind/name.
+// sourceOf is the image that a disk is being made from, as kind/name. A disk that is
+// finished needs it no more, and there may be thousands of one image.
 func sourceOf(object client.Object) []string {
 	disk, ok := object.(*v1alpha2.VirtualDisk)
-	if !ok || disk.Spec.DataSource == nil || disk.Spec.DataSource.ObjectRef == nil {
+	if !ok || disk.Spec.DataSource == nil || disk.Spec.DataSource.ObjectRef == nil || isFinished(disk) {
 		return nil
 	}
 	return []string{disk.Spec.DataSource.ObjectRef.Kind + "/" + disk.Spec.DataSource.ObjectRef.Name}
+}
+
+func isFinished(disk *v1alpha2.VirtualDisk) bool {
+	return meta.IsStatusConditionTrue(disk.Status.Conditions, v1alpha2.ConditionReady)
 }
 
 // isPending marks the disks that a change of the storage may be news for: those that

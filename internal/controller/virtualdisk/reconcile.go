@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -139,19 +138,15 @@ func (r *Reconciler) observeMachines(ctx context.Context, disk *v1alpha2.Virtual
 	for i := range machines.Items {
 		machine := &machines.Items[i]
 		mounted := hasAttached(machine, disk.Name)
-		if !mounted && startsSoon(machine) && !isShown(disk, machine.Name) {
+		// A machine that is just being started is news only when it has the disk: told
+		// at once, it would be told twice. One that was told of is not taken back.
+		if !mounted && usage.StartsSoon(machine) && !isShown(disk, machine.Name) {
 			continue
 		}
 		out = append(out, v1alpha2.AttachedVirtualMachine{Name: machine.Name, Mounted: mounted})
 	}
 	slices.SortFunc(out, func(a, b v1alpha2.AttachedVirtualMachine) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-// startsSoon tells of a machine that it is news only when it has the disk: told at once,
-// it would be told twice. One that was told of before is not taken back for that.
-func startsSoon(machine *v1alpha2.VirtualMachine) bool {
-	return shared.IsNewMachine(machine) || machine.Status.Phase == v1alpha2.MachineStarting
 }
 
 func isShown(disk *v1alpha2.VirtualDisk, machine string) bool {
@@ -171,7 +166,7 @@ func hasAttached(machine *v1alpha2.VirtualMachine, name string) bool {
 // needs it no more.
 func (r *Reconciler) observeSource(ctx context.Context, o *Observed) error {
 	disk := o.Disk
-	if disk.Spec.DataSource == nil || meta.IsStatusConditionTrue(disk.Status.Conditions, v1alpha2.ConditionReady) {
+	if disk.Spec.DataSource == nil || isFinished(disk) {
 		return nil
 	}
 	want := words(disk)

@@ -338,4 +338,12 @@ func TestIndexesIgnoreOtherKinds(t *testing.T) {
 	if got := sourceOf(disk); got != nil {
 		t.Errorf("source of a blank disk: %v", got)
 	}
+	disk = diskFrom("VirtualImage")
+	if got := sourceOf(disk); len(got) != 1 || got[0] != "VirtualImage/debian" {
+		t.Errorf("source of a disk that is being made: %v", got)
+	}
+	disk.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True"}}
+	if got := sourceOf(disk); got != nil {
+		t.Errorf("a finished disk is brought back by %v", got)
+	}
 }

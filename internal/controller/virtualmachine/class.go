@@ -6,12 +6,9 @@ package virtualmachine
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -49,30 +46,6 @@ func classKeys(machine *v1alpha2.VirtualMachine) []string {
 		return []string{name}
 	}
 	return []string{noClass}
-}
-
-// classMatters lets through what machines take from their class. The nodes that it counts
-// in its status come and go, and would wake every machine.
-func classMatters() predicate.Predicate {
-	type facts struct {
-		generation int64
-		isDefault  bool
-		phase      v1alpha2.ClassPhase
-		// because is what the machines say while the class is not ready.
-		because  string
-		features string
-	}
-	of := func(object client.Object) facts {
-		class, ok := object.(*v1alpha2.VirtualMachineClass)
-		if !ok {
-			return facts{}
-		}
-		return facts{
-			class.Generation, machineclass.IsDefault(class), class.Status.Phase,
-			because(class.Status.Conditions), strings.Join(class.Status.CPUFeatures.Enabled, " "),
-		}
-	}
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return of(e.ObjectOld) != of(e.ObjectNew) }}
 }
 
 // wakeByClass wakes the machines of a class, and when it is the default one those that

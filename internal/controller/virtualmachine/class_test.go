@@ -9,11 +9,8 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
@@ -98,43 +95,5 @@ func TestMachinesAreKnownByTheirClass(t *testing.T) {
 		if got := classKeys(o.Machine); len(got) != 1 || got[0] != test.want {
 			t.Errorf("named %q, given %q: %q", test.named, test.given, got)
 		}
-	}
-}
-
-// Nodes come and go, and the class counts them; that is no reason to look at thousands
-// of machines.
-func TestClassMatters(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		change func(*v1alpha2.VirtualMachineClass)
-		want   bool
-	}{
-		{"nodes counted", func(c *v1alpha2.VirtualMachineClass) {
-			c.ResourceVersion = "2"
-			c.Status.AvailableNodes = []string{"node-1", "node-2"}
-			c.Status.MaxAllocatableResources = corev1.ResourceList{"cpu": resource.MustParse("8")}
-			c.Status.Conditions[0].Message = "2 of 2 nodes can run machines of the class"
-		}, false},
-		{"spec", func(c *v1alpha2.VirtualMachineClass) { c.Generation = 2 }, true},
-		{"default", func(c *v1alpha2.VirtualMachineClass) { c.Annotations = classNamed("", true, 0).Annotations }, true},
-		{"phase", func(c *v1alpha2.VirtualMachineClass) { c.Status.Phase = "Terminating" }, true},
-		{"what is wrong with it", func(c *v1alpha2.VirtualMachineClass) {
-			c.Status.Conditions[0].Status, c.Status.Conditions[0].Message = "False", "No node has the features"
-		}, true},
-		{"features", func(c *v1alpha2.VirtualMachineClass) { c.Status.CPUFeatures.Enabled = []string{"avx"} }, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			before := classNamed("fast", false, 0)
-			before.Status.Phase = "Ready"
-			before.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Message: "1 of 1 nodes can run machines of the class"}}
-			after := before.DeepCopy()
-			test.change(after)
-			if got := classMatters().Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}); got != test.want {
-				t.Errorf("wakes the machines: %t", got)
-			}
-		})
-	}
-	if classMatters().Update(event.UpdateEvent{ObjectOld: &corev1.Node{}, ObjectNew: &corev1.Node{}}) {
-		t.Error("a node is no class")
 	}
 }

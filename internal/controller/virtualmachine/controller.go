@@ -93,14 +93,14 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
 		Watches(&virtv1.VirtualMachineInstanceMigration{}, handler.EnqueueRequestsFromMapFunc(guestOfMigration)).
 		Watches(&v1alpha2.VirtualMachineIPAddress{}, r.byIndex(indexByClaim, client.Object.GetName)).
-		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass(), builder.WithPredicates(classMatters())).
-		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk))).
-		Watches(&v1alpha2.VirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualImage))).
-		Watches(&v1alpha2.ClusterVirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceClusterVirtualImage))).
+		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass(), builder.WithPredicates(shared.Changed(factsOfClass))).
+		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk)), builder.WithPredicates(shared.Changed(factsOfDevice))).
+		Watches(&v1alpha2.VirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualImage)), builder.WithPredicates(shared.Changed(factsOfDevice))).
+		Watches(&v1alpha2.ClusterVirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceClusterVirtualImage)), builder.WithPredicates(shared.Changed(factsOfDevice))).
 		// Only that a Secret changed is of interest, so its values stay out of the
 		// cache.
 		WatchesMetadata(&corev1.Secret{}, r.byIndex(indexBySecret, client.Object.GetName)).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(guestOfPod)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(guestOfPod), builder.WithPredicates(shared.Changed(factsOfPod))).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(r.bridgeReportChanged())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(nodeSetChanged())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.machinesOnNode), builder.WithPredicates(nodeAnswers()))

@@ -20,10 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -248,9 +245,7 @@ func (f *Finder) Holders(ctx context.Context, namespace, disk string) ([]string,
 	}
 	var out []string
 	for i := range machines.Items {
-		machine := &machines.Items[i]
-		off := machine.Status.Phase == v1alpha2.MachinePending || machine.Status.Phase == v1alpha2.MachineStopped
-		if shared.IsNewMachine(machine) || !off {
+		if machine := &machines.Items[i]; mayHold(machine) {
 			out = append(out, machine.Name)
 		}
 	}
@@ -258,64 +253,7 @@ func (f *Finder) Holders(ctx context.Context, namespace, disk string) ([]string,
 	return out, nil
 }
 
-// Watch wakes the objects of the kind that any user names.
-func Watch(blueprint *builder.Builder, kind string) {
-	wake := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, user client.Object) []reconcile.Request {
-		return requests(user, kind)
-	})
-	for _, object := range Kinds() {
-		blueprint.Watches(object, wake)
-	}
-}
-
-func requests(user client.Object, kind string) []reconcile.Request {
-	var out []reconcile.Request
-	for _, used := range Keys(user) {
-		parts := strings.SplitN(used, "/", 3)
-		if parts[0] == kind {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: parts[1], Name: parts[2]}})
-		}
-	}
-	return out
-}
-
-// WatchSources wakes the objects of the kind, which list is of, that name what an
-// event is about: directly, or as a disk that a machine has.
-func (f *Finder) WatchSources(blueprint *builder.Builder, list func() client.ObjectList) {
-	wake := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
-		return f.waiting(ctx, object, list())
-	})
-	for _, object := range []client.Object{
-		&v1alpha2.VirtualMachine{}, &v1alpha2.VirtualDisk{}, &v1alpha2.VirtualImage{}, &v1alpha2.ClusterVirtualImage{},
-	} {
-		blueprint.Watches(object, wake)
-	}
-}
-
-func (f *Finder) waiting(ctx context.Context, object client.Object, list client.ObjectList) []reconcile.Request {
-	var keys []string
-	switch object.(type) {
-	case *v1alpha2.VirtualMachine:
-		for _, used := range Keys(object) {
-			if strings.HasPrefix(used, v1alpha2.VirtualDiskKind+"/") {
-				keys = append(keys, used)
-			}
-		}
-	case *v1alpha2.VirtualDisk:
-		keys = []string{key(v1alpha2.VirtualDiskKind, object.GetNamespace(), object.GetName())}
-	case *v1alpha2.VirtualImage:
-		keys = []string{key(v1alpha2.VirtualImageKind, object.GetNamespace(), object.GetName())}
-	case *v1alpha2.ClusterVirtualImage:
-		keys = []string{key(v1alpha2.ClusterVirtualImageKind, "", object.GetName())}
-	}
-	var out []reconcile.Request
-	for _, used := range keys {
-		if err := f.reader.List(ctx, list, client.MatchingFields{f.field: used}, client.UnsafeDisableDeepCopy); err != nil {
-			// The cache answers; it fails only when the manager stops.
-			ctrl.LoggerFrom(ctx).Error(err, "Listing who waits for the object", "object", used)
-			return nil
-		}
-		out = append(out, shared.Requests(list)...)
-	}
-	return out
+func mayHold(machine *v1alpha2.VirtualMachine) bool {
+	off := machine.Status.Phase == v1alpha2.MachinePending || machine.Status.Phase == v1alpha2.MachineStopped
+	return shared.IsNewMachine(machine) || !off
 }

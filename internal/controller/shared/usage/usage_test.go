@@ -217,3 +217,43 @@ func TestEventsWakeThoseWhoWait(t *testing.T) {
 		}
 	}
 }
+
+// Users tell of many things; only that they come to use something else, or use it in
+// another way, is news to what they use.
+func TestFacts(t *testing.T) {
+	having := func(phase v1alpha2.MachinePhase, isAttached bool) *v1alpha2.VirtualMachine {
+		out := machine("web", phase, "VirtualDisk/root")
+		out.Status.BlockDeviceRefs = []v1alpha2.BlockDeviceStatusRef{{Kind: "VirtualDisk", Name: "root", Attached: isAttached}}
+		return out
+	}
+	migrating := having("Migrating", true)
+	migrating.Status.Conditions = []metav1.Condition{{Type: "Migrating", Status: "True", Message: "The guest is being moved."}}
+	progress := disk("root", "Provisioning", "VirtualImage", "debian")
+	progress.Status.Progress = "20%"
+	for _, test := range []struct {
+		name          string
+		before, after client.Object
+		want          bool
+	}{
+		{"a machine moves", having("Running", true), migrating, false},
+		{"a machine starts", having("Stopped", false), having("Starting", false), true},
+		{"a machine gets its disk", having("Starting", false), having("Starting", true), true},
+		{"a machine stops", having("Running", false), having("Stopped", false), true},
+		{"a machine is told of", having("", false), having("Pending", false), true},
+		{"a machine names more", having("Running", true), machine("web", "Running", "VirtualDisk/root", "VirtualDisk/data"), true},
+		{"a disk's progress", disk("root", "Provisioning", "VirtualImage", "debian"), progress, false},
+		{"a disk is made", progress, disk("root", "Ready", "VirtualImage", "debian"), true},
+		{"an image is begun", image("copy", "Pending", "VirtualImage", "debian", ""), image("copy", "Pending", "VirtualImage", "debian", "uid"), true},
+		{"an image is made", image("copy", "Pending", "VirtualImage", "debian", "uid"), image("copy", "Ready", "VirtualImage", "debian", "uid"), true},
+		{"a cluster image is made", clusterImage("copy", "Provisioning", "VirtualDisk", "team", "root", "uid"), clusterImage("copy", "Ready", "VirtualDisk", "team", "root", "uid"), true},
+		{"an attachment takes effect", attached("plugged", "False", "Pending"), attached("plugged", "True", "Pending"), true},
+		{"an attachment is shown", attached("plugged", "True", "Pending"), attached("plugged", "True", "Attached"), false},
+		{"a claim is filled", claim("data", "", "VirtualImage"), claim("data", "Running", "VirtualImage"), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := facts(test.before) != facts(test.after); got != test.want {
+				t.Errorf("wakes what is used: %t", got)
+			}
+		})
+	}
+}

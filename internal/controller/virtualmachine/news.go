@@ -1,0 +1,112 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	virtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/machineclass"
+)
+
+// What decisions take from objects that many machines share, or that tell of many
+// things beside. A decision that looks at more has to add it here.
+
+// classFacts are what a machine takes from its class. The nodes that the class counts in
+// its status come and go.
+type classFacts struct {
+	generation int64
+	isDefault  bool
+	phase      v1alpha2.ClassPhase
+	// because is what machines say while the class is not ready.
+	because  string
+	features string
+}
+
+func factsOfClass(object client.Object) classFacts {
+	class, ok := object.(*v1alpha2.VirtualMachineClass)
+	if !ok {
+		return classFacts{}
+	}
+	return classFacts{
+		class.Generation, machineclass.IsDefault(class), class.Status.Phase,
+		because(class.Status.Conditions), strings.Join(class.Status.CPUFeatures.Enabled, " "),
+	}
+}
+
+// deviceFacts are what a machine takes from a disk or an image. Progress, and who else
+// uses an image, are none of them.
+type deviceFacts struct {
+	uid                                   types.UID
+	phase, ready                          string
+	claim, registry, format, size, holder string
+	copied, cdrom                         bool
+}
+
+func factsOfDevice(object client.Object) deviceFacts {
+	out := deviceFacts{uid: object.GetUID()}
+	switch device := object.(type) {
+	case *v1alpha2.VirtualDisk:
+		status := &device.Status
+		out.phase, out.ready = string(status.Phase), readyAndWhy(status.Conditions)
+		out.claim, out.size = status.Target.PersistentVolumeClaimName, status.Capacity
+		use := meta.FindStatusCondition(status.Conditions, v1alpha2.ConditionInUse)
+		out.copied = use != nil && use.Status == metav1.ConditionTrue && use.Reason == v1alpha2.ReasonUsedForImageCreation
+		for _, machine := range status.AttachedToVirtualMachines {
+			if machine.Mounted {
+				out.holder += machine.Name + " "
+			}
+		}
+	case *v1alpha2.VirtualImage:
+		out.addImage(&device.Status.ImageStatus, string(device.Status.Phase))
+		out.registry, out.claim = device.Status.Target.RegistryURL, device.Status.Target.PersistentVolumeClaimName
+	case *v1alpha2.ClusterVirtualImage:
+		out.addImage(&device.Status.ImageStatus, string(device.Status.Phase))
+		out.registry = device.Status.Target.RegistryURL
+	}
+	return out
+}
+
+func (f *deviceFacts) addImage(status *v1alpha2.ImageStatus, phase string) {
+	f.phase, f.ready = phase, readyAndWhy(status.Conditions)
+	f.format, f.size, f.cdrom = status.Format, status.Size.Unpacked, status.CDROM
+}
+
+func readyAndWhy(conditions []metav1.Condition) string {
+	condition := meta.FindStatusCondition(conditions, v1alpha2.ConditionReady)
+	if condition == nil {
+		return ""
+	}
+	return string(condition.Status) + "/" + condition.Reason
+}
+
+// podFacts are what a machine takes from the pod of its guest.
+type podFacts struct {
+	guest    string
+	node, ip string
+	ended    bool
+	deleted  bool
+	overhead string
+}
+
+func factsOfPod(object client.Object) podFacts {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return podFacts{}
+	}
+	names := guestNames(pod)
+	return podFacts{
+		guest: strings.Join(names, ""), node: pod.Spec.NodeName, ip: pod.Status.PodIP,
+		ended:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+		deleted:  pod.DeletionTimestamp != nil,
+		overhead: pod.Annotations[virtv1.MemoryOverheadAnnotationBytes],
+	}
+}

@@ -1,0 +1,156 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualmachine
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
+)
+
+// Nodes come and go, and the class counts them; that is no reason to look at thousands
+// of machines.
+func TestFactsOfClass(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*v1alpha2.VirtualMachineClass)
+		want   bool
+	}{
+		{"nodes counted", func(c *v1alpha2.VirtualMachineClass) {
+			c.ResourceVersion = "2"
+			c.Status.AvailableNodes = []string{"node-1", "node-2"}
+			c.Status.MaxAllocatableResources = corev1.ResourceList{"cpu": resource.MustParse("8")}
+			c.Status.Conditions[0].Message = "2 of 2 nodes can run machines of the class"
+		}, false},
+		{"spec", func(c *v1alpha2.VirtualMachineClass) { c.Generation = 2 }, true},
+		{"default", func(c *v1alpha2.VirtualMachineClass) { c.Annotations = classNamed("", true, 0).Annotations }, true},
+		{"phase", func(c *v1alpha2.VirtualMachineClass) { c.Status.Phase = "Terminating" }, true},
+		{"what is wrong with it", func(c *v1alpha2.VirtualMachineClass) {
+			c.Status.Conditions[0].Status, c.Status.Conditions[0].Message = "False", "No node has the features"
+		}, true},
+		{"features", func(c *v1alpha2.VirtualMachineClass) { c.Status.CPUFeatures.Enabled = []string{"avx"} }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := classNamed("fast", false, 0)
+			before.Status.Phase = "Ready"
+			before.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Message: "1 of 1 nodes can run machines of the class"}}
+			after := before.DeepCopy()
+			test.change(after)
+			if got := factsOfClass(before) != factsOfClass(after); got != test.want {
+				t.Errorf("wakes the machines: %t", got)
+			}
+		})
+	}
+	if factsOfClass(&corev1.Node{}) != (classFacts{}) {
+		t.Error("a node is no class")
+	}
+}
+
+// What an image tells of its other users, and a disk of its progress, wakes no machine.
+func TestFactsOfDevice(t *testing.T) {
+	disk := func(change func(*v1alpha2.VirtualDisk)) client.Object {
+		out := &v1alpha2.VirtualDisk{ObjectMeta: metav1.ObjectMeta{UID: "disk-uid"}}
+		out.Status.Phase, out.Status.Progress = "Provisioning", "10%"
+		out.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "False", Reason: "Provisioning", Message: "10 %"}}
+		change(out)
+		return out
+	}
+	image := func(change func(*v1alpha2.VirtualImage)) client.Object {
+		out := &v1alpha2.VirtualImage{ObjectMeta: metav1.ObjectMeta{UID: "image-uid"}}
+		out.Status.Phase = "Ready"
+		out.Status.Conditions = []metav1.Condition{{Type: "InUse", Status: "False"}}
+		change(out)
+		return out
+	}
+	clusterImage := func(change func(*v1alpha2.ClusterVirtualImage)) client.Object {
+		out := &v1alpha2.ClusterVirtualImage{ObjectMeta: metav1.ObjectMeta{UID: "image-uid"}}
+		change(out)
+		return out
+	}
+	sameDisk, sameImage := disk(func(*v1alpha2.VirtualDisk) {}), image(func(*v1alpha2.VirtualImage) {})
+	sameClusterImage := clusterImage(func(*v1alpha2.ClusterVirtualImage) {})
+	for _, test := range []struct {
+		name          string
+		before, after client.Object
+		want          bool
+	}{
+		{"a disk's progress", sameDisk, disk(func(d *v1alpha2.VirtualDisk) {
+			d.Status.Progress, d.Status.Conditions[0].Message = "20%", "20 %"
+		}), false},
+		{"that a machine names a disk", sameDisk, disk(func(d *v1alpha2.VirtualDisk) {
+			d.Status.AttachedToVirtualMachines = []v1alpha2.AttachedVirtualMachine{{Name: "web"}}
+		}), false},
+		{"that a machine has a disk", sameDisk, disk(func(d *v1alpha2.VirtualDisk) {
+			d.Status.AttachedToVirtualMachines = []v1alpha2.AttachedVirtualMachine{{Name: "web", Mounted: true}}
+		}), true},
+		{"that a disk is copied", sameDisk, disk(func(d *v1alpha2.VirtualDisk) {
+			d.Status.Conditions = append(d.Status.Conditions, metav1.Condition{Type: "InUse", Status: "True", Reason: "UsedForImageCreation"})
+		}), true},
+		{"a disk's phase", sameDisk, disk(func(d *v1alpha2.VirtualDisk) { d.Status.Phase = "WaitForFirstConsumer" }), true},
+		{"why a disk is not ready", sameDisk, disk(func(d *v1alpha2.VirtualDisk) { d.Status.Conditions[0].Reason = "QuotaExceeded" }), true},
+		{"a disk's claim", sameDisk, disk(func(d *v1alpha2.VirtualDisk) { d.Status.Target.PersistentVolumeClaimName = "claim" }), true},
+		{"a disk's size", sameDisk, disk(func(d *v1alpha2.VirtualDisk) { d.Status.Capacity = "2Gi" }), true},
+		{"another disk of the name", sameDisk, disk(func(d *v1alpha2.VirtualDisk) { d.UID = "other" }), true},
+		{"an image's users", sameImage, image(func(i *v1alpha2.VirtualImage) {
+			i.Status.Conditions[0].Status, i.Status.Conditions[0].Message = "True", "Used by web and 1999 more"
+		}), false},
+		{"an image's phase", sameImage, image(func(i *v1alpha2.VirtualImage) { i.Status.Phase = "ImageLost" }), true},
+		{"an image's claim", sameImage, image(func(i *v1alpha2.VirtualImage) { i.Status.Target.PersistentVolumeClaimName = "claim" }), true},
+		{"an image's format", sameImage, image(func(i *v1alpha2.VirtualImage) { i.Status.Format = "vmdk" }), true},
+		{"a cluster image's speed", sameClusterImage, clusterImage(func(i *v1alpha2.ClusterVirtualImage) {
+			i.Status.DownloadSpeed = &v1alpha2.DownloadSpeed{}
+		}), false},
+		{"a cluster image's place", sameClusterImage, clusterImage(func(i *v1alpha2.ClusterVirtualImage) { i.Status.Target.RegistryURL = "dvcr/x" }), true},
+		{"a cluster image is a CD-ROM", sameClusterImage, clusterImage(func(i *v1alpha2.ClusterVirtualImage) { i.Status.CDROM = true }), true},
+		{"a cluster image's size", sameClusterImage, clusterImage(func(i *v1alpha2.ClusterVirtualImage) { i.Status.Size.Unpacked = "1Gi" }), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := factsOfDevice(test.before) != factsOfDevice(test.after); got != test.want {
+				t.Errorf("wakes the machines: %t", got)
+			}
+		})
+	}
+}
+
+func TestFactsOfPod(t *testing.T) {
+	before := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{
+		APIVersion: "kubevirt.io/v1", Kind: "VirtualMachineInstance", Name: "web", Controller: new(bool),
+	}}}}
+	*before.OwnerReferences[0].Controller = true
+	for _, test := range []struct {
+		name   string
+		change func(*corev1.Pod)
+		want   bool
+	}{
+		{"conditions", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: "Initialized", Status: "True"}}
+		}, false},
+		{"containers", func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "compute"}} }, false},
+		{"running", func(p *corev1.Pod) { p.Status.Phase = "Running" }, false},
+		{"ended", func(p *corev1.Pod) { p.Status.Phase = "Failed" }, true},
+		{"node", func(p *corev1.Pod) { p.Spec.NodeName = "node-1" }, true},
+		{"address", func(p *corev1.Pod) { p.Status.PodIP = "10.66.10.1" }, true},
+		{"being deleted", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }, true},
+		{"guest", func(p *corev1.Pod) { p.OwnerReferences = nil }, true},
+		{"overhead", func(p *corev1.Pod) {
+			p.Annotations = map[string]string{"kubevirt.io/memory-overhead-bytes": "1"}
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			after := before.DeepCopy()
+			test.change(after)
+			if got := factsOfPod(before) != factsOfPod(after); got != test.want {
+				t.Errorf("wakes the machine: %t", got)
+			}
+		})
+	}
+	if factsOfPod(&corev1.Node{}) != (podFacts{}) {
+		t.Error("a node is no pod")
+	}
+}
