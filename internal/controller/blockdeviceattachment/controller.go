@@ -59,7 +59,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		}
 	}
 	r := &reconciler{
-		Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
+		Executor: shared.NewExecutor(mgr, shared.FieldManager),
 		classes:  opts.Classes,
 		clock:    opts.Clock,
 	}

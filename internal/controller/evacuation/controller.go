@@ -63,7 +63,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := addIndexes(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	executor := shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)}
+	executor := shared.NewExecutor(mgr, shared.FieldManager)
 	r := &reconciler{Executor: executor, direct: mgr.GetAPIReader(), clock: opts.Clock, takeback: opts.TakeBack}
 	r.main = r.newLoop()
 	err := ctrl.NewControllerManagedBy(mgr).

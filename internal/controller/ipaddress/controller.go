@@ -77,7 +77,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&v1alpha2.VirtualMachineIPAddressLease{}, r.followLeases()).
 		Watches(&v1alpha2.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(claimsOfMachine)).
 		Complete(&shared.Reconciler[*v1alpha2.VirtualMachineIPAddress, Observed]{
-			Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
+			Executor: shared.NewExecutor(mgr, shared.FieldManager),
 			New:      func() *v1alpha2.VirtualMachineIPAddress { return &v1alpha2.VirtualMachineIPAddress{} },
 			Observe:  r.observe,
 			Decide:   r.plan,

@@ -49,7 +49,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 				UpdateFunc: func(event.UpdateEvent) bool { return false },
 			})).
 		Complete(&shared.Reconciler[*v1alpha2.VirtualMachineIPAddressLease, Observed]{
-			Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
+			Executor: shared.NewExecutor(mgr, shared.FieldManager),
 			New:      func() *v1alpha2.VirtualMachineIPAddressLease { return &v1alpha2.VirtualMachineIPAddressLease{} },
 			Observe:  r.observe,
 			Decide:   r.plan,

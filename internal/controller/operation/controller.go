@@ -51,7 +51,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	r := &reconciler{
-		Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
+		Executor: shared.NewExecutor(mgr, shared.FieldManager),
 		direct:   mgr.GetAPIReader(),
 		clock:    opts.Clock,
 		writers:  opts.Writers,

@@ -58,7 +58,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		return err
 	}
 	reconciler := newReconciler(
-		shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
+		shared.NewExecutor(mgr, ControllerName),
 		mgr.GetAPIReader(), options.Dependencies)
 	mapper := &mapper{reader: mgr.GetClient()}
 	bySource := handler.EnqueueRequestsFromMapFunc(mapper.source)

@@ -34,6 +34,13 @@ const AnnotationAppliedHash = "virtualization.deckhouse.io/applied-hash"
 type Executor struct {
 	Client   client.Client
 	Recorder record.EventRecorder
+
+	verified *verified
+}
+
+// NewExecutor makes the executor of a controller, whose events bear the name.
+func NewExecutor(mgr ctrl.Manager, name string) Executor {
+	return Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(name), verified: newVerified()}
 }
 
 // Execute writes the plan for object. Object must be a copy that the caller owns;
@@ -134,6 +141,10 @@ func (e Executor) delete(ctx context.Context, child client.Object) error {
 }
 
 func (e Executor) apply(ctx context.Context, child Child) error {
+	uid, found, known := e.verified.findingOf(child)
+	if known && e.verified.has(uid, found) {
+		return nil
+	}
 	want, err := e.toUnstructured(child.Want)
 	if err != nil {
 		return err
@@ -143,6 +154,9 @@ func (e Executor) apply(ctx context.Context, child Child) error {
 		return fmt.Errorf("hashing %s: %w", describe(child.Want), err)
 	}
 	if done, err := e.isApplied(child, want, hash); err != nil || done {
+		if done && known {
+			e.verified.note(uid, found)
+		}
 		return err
 	}
 	annotations := want.GetAnnotations()

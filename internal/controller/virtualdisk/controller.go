@@ -65,7 +65,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		return err
 	}
 	reconciler := &Reconciler{
-		Executor:     shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
+		Executor:     shared.NewExecutor(mgr, ControllerName),
 		Dependencies: options.Dependencies,
 		users:        users,
 		live:         mgr.GetAPIReader(),

@@ -65,7 +65,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	r := &reconciler{
-		Executor:  shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(shared.FieldManager)},
+		Executor:  shared.NewExecutor(mgr, shared.FieldManager),
 		direct:    mgr.GetAPIReader(),
 		namespace: opts.Namespace,
 		clock:     opts.Clock,

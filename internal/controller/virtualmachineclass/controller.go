@@ -51,7 +51,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 		Watches(&v1alpha2.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(mapMachine), builder.WithPredicates(namesChange())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(mapNode(mgr.GetClient())), builder.WithPredicates(nodeMatters())).
 		Complete(&shared.Reconciler[*v1alpha2.VirtualMachineClass, Observed]{
-			Executor: shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(ControllerName)},
+			Executor: shared.NewExecutor(mgr, ControllerName),
 			New:      func() *v1alpha2.VirtualMachineClass { return &v1alpha2.VirtualMachineClass{} },
 			Observe:  observer.observe,
 			Decide:   decide,

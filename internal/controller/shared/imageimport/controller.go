@@ -56,7 +56,7 @@ func Setup[T client.Object](mgr ctrl.Manager, name string, options Options, adap
 	if err := index.setup(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	reconciler := NewReconciler(shared.Executor{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorderFor(name)},
+	reconciler := NewReconciler(shared.NewExecutor(mgr, name),
 		options.Dependencies, finder, adapter, name)
 	blueprint := ctrl.NewControllerManagedBy(mgr).
 		Named(name).
