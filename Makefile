@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
 
 # Each module has dependencies that do not go with the others'.
-MODULES := . api hooks sandbox sandbox/deckhouse test/render tools
+MODULES := . api hooks sandbox sandbox/deckhouse test/render tools tools/promote
 LINTER := bin/golangci-lint
 
 # The linter remembers findings with the paths of the checkout they were seen in:
@@ -81,7 +81,7 @@ lint: $(LINTER) ## Check the style of the Go code
 	@set -e; for module in $(MODULES); do echo "== lint $$module"; (cd $$module && $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...); done
 
 .PHONY: generate
-generate: ## Generate deep copies, CRDs and the engine's manifests
+generate: ## Generate deep copies, CRDs, reference pages and the engine's manifests
 	go -C tools generate ./...
 
 .PHONY: images

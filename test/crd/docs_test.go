@@ -23,7 +23,9 @@ const docs = "../../docs"
 // in Russian. What is for developers has none.
 func guides() []string {
 	var out []string
-	for _, name := range []string{"README.md", "USER_GUIDE.md", "ADMIN_GUIDE.md"} {
+	for _, name := range []string{
+		"README.md", "USER_GUIDE.md", "ADMIN_GUIDE.md", "ARCHITECTURE.md", "FAQ.md", "LIMITS.md", "RELEASE_NOTES.md",
+	} {
 		out = append(out, filepath.Join(docs, name))
 	}
 	return out
