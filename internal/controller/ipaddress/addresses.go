@@ -58,9 +58,17 @@ func (b *addressBook) note(lease *v1alpha2.VirtualMachineIPAddressLease) {
 	}
 }
 
+// noteGone takes in that a lease was deleted. One that was held was deleted by
+// somebody's hand, while a guest has the address: its claim gets some time to lease it
+// again before another one gets it.
 func (b *addressBook) noteGone(lease *v1alpha2.VirtualMachineIPAddressLease) {
-	if address, err := ipam.ParseLeaseName(lease.Name); err == nil {
-		b.Forget(address)
+	address, err := ipam.ParseLeaseName(lease.Name)
+	if err != nil {
+		return
+	}
+	b.Forget(address)
+	if holder := holderOf(lease); holder.Name != "" {
+		b.Promise(address, holder)
 	}
 }
 

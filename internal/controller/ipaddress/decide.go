@@ -57,23 +57,54 @@ func decide(o Observed) decision {
 	if o.Claim.DeletionTimestamp != nil {
 		return decideDeletion(o)
 	}
-	var decided decision
-	if held := pickHeld(o); held.IsValid() {
-		decided.Status = statusHeld(o, held)
-		decided.Delete = surplus(o.Held, held)
-	} else if wish, problem := wanted(o); problem == nil {
-		decided.lease = wish
-	} else {
-		decided.Status = statusProblem(o, problem)
-		if !o.Retry.IsZero() {
-			decided.RequeueAfter = max(o.Retry.Sub(o.Now), time.Second)
-		}
-	}
+	decided := decideAddress(o)
 	decided.FinalizerName, decided.Finalizer = v1alpha2.FinalizerVMIPCleanup, shared.FinalizerAdd
 	if decided.Status != nil {
 		decided.Events = events(o.Claim, decided.Status)
 	}
 	return decided
+}
+
+func decideAddress(o Observed) decision {
+	var (
+		decided decision
+		held    = pickHeld(o)
+		wish    *leaseWish
+		why     *problem
+	)
+	if !held.IsValid() || hasLost(o, held) {
+		wish, why = wanted(o)
+	}
+	switch {
+	case wish != nil:
+		decided.lease = wish
+	case held.IsValid():
+		decided.Status = statusHeld(o, held)
+		others := surplus(o.Held, held)
+		// Another replica may have chosen another of the leases. Which one stays is
+		// settled by the status, of which only one writer wins; until then none goes.
+		if o.Claim.Status.Address == held.String() {
+			decided.Delete = others
+		} else if len(others) > 0 {
+			decided.RequeueAfter = surplusDelay
+		}
+	default:
+		decided.Status = statusProblem(o, why)
+		if !o.Retry.IsZero() {
+			decided.RequeueAfter = max(o.Retry.Sub(o.Now), time.Second)
+		}
+	}
+	return decided
+}
+
+// surplusDelay is when the status is surely known, by which it is decided which of
+// several leases goes. The controller is not told of its own status.
+const surplusDelay = time.Second
+
+// hasLost tells that the claim has shown an address of which it has no lease, though
+// it has another one: the guest goes on with what it was started with.
+func hasLost(o Observed, held netip.Addr) bool {
+	return o.Claim.Status.Address != "" && o.Claim.Status.Address != held.String() && asksFor(o.Claim).IsValid()
 }
 
 // decideDeletion keeps the claim while a machine uses it: its guest has the

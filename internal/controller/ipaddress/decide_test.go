@@ -197,6 +197,7 @@ func TestDecideHeld(t *testing.T) {
 		machines []v1alpha2.VirtualMachine
 		want     v1alpha2.VirtualMachineIPAddressStatus
 		deleted  []string
+		again    time.Duration
 	}{
 		{name: "bound", claim: autoClaim(""), held: []string{"ip-10-66-10-5"},
 			want: v1alpha2.VirtualMachineIPAddressStatus{Phase: "Bound", Address: "10.66.10.5"}},
@@ -211,7 +212,7 @@ func TestDecideHeld(t *testing.T) {
 		{name: "keeps its address of two", claim: autoClaim("10.66.10.6"), held: []string{"ip-10-66-10-5", "ip-10-66-10-6"},
 			want: v1alpha2.VirtualMachineIPAddressStatus{Phase: "Bound", Address: "10.66.10.6"}, deleted: []string{"ip-10-66-10-5"}},
 		{name: "takes the first of two", claim: autoClaim(""), held: []string{"ip-10-66-10-5", "ip-10-66-10-6"},
-			want: v1alpha2.VirtualMachineIPAddressStatus{Phase: "Bound", Address: "10.66.10.5"}, deleted: []string{"ip-10-66-10-6"}},
+			want: v1alpha2.VirtualMachineIPAddressStatus{Phase: "Bound", Address: "10.66.10.5"}, again: time.Second},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -238,10 +239,23 @@ func TestDecideHeld(t *testing.T) {
 			for _, child := range got.Delete {
 				deleted = append(deleted, child.GetName())
 			}
-			if diff := cmp.Diff(test.deleted, deleted); diff != "" {
-				t.Error(diff)
+			if diff := cmp.Diff(test.deleted, deleted); diff != "" || got.RequeueAfter != test.again {
+				t.Errorf("looks again after %s, want %s\n%s", got.RequeueAfter, test.again, diff)
 			}
 		})
+	}
+}
+
+// A guest goes on with the address that it was started with: the claim leases that one
+// again although it has another one, as long as nobody else has it.
+func TestDecideKeepsWhatWasShown(t *testing.T) {
+	o := Observed{Claim: autoClaim("10.66.10.5"), Held: []v1alpha2.VirtualMachineIPAddressLease{lease("ip-10-66-10-6")}, Now: start}
+	if got := decide(o); got.lease == nil || got.lease.address.String() != "10.66.10.5" || got.lease.reclaim || got.Status != nil || len(got.Delete) > 0 {
+		t.Errorf("got %+v", got)
+	}
+	o.Taken = taken(map[string]ipam.Holder{"10.66.10.5": {Namespace: "other", Name: "theirs"}})
+	if got := decide(o); got.lease != nil || got.Status == nil || got.Status.Status.Address != "10.66.10.6" || len(got.Delete) > 0 {
+		t.Errorf("somebody else has it: %+v", got)
 	}
 }
 

@@ -39,11 +39,14 @@ func (r *reconciler) observe(ctx context.Context, claim *v1alpha2.VirtualMachine
 	if claim.DeletionTimestamp != nil {
 		return observed, nil
 	}
-	if observed.Held, err = r.heldBy(ctx, claim); err != nil || len(observed.Held) > 0 {
-		return observed, err
+	if observed.Held, err = r.heldBy(ctx, claim); err != nil {
+		return Observed{}, err
 	}
-	if wish := asksFor(claim); wish.IsValid() {
+	wish := asksFor(claim)
+	if wish.IsValid() {
 		observed.Taken, err = r.taken(ctx, wish)
+	}
+	if err != nil || wish.IsValid() || len(observed.Held) > 0 {
 		return observed, err
 	}
 	if observed.HasFree, observed.Retry = r.addresses.HasFree(); !observed.HasFree {
@@ -97,11 +100,12 @@ func (r *reconciler) promised(ctx context.Context, claim *v1alpha2.VirtualMachin
 		if err != nil {
 			return nil, err
 		}
-		if lease == nil {
+		switch {
+		case lease != nil:
+			leases = append(leases, *lease)
+		case address != asksFor(claim):
 			r.addresses.Return(address)
-			continue
 		}
-		leases = append(leases, *lease)
 	}
 	return leases, nil
 }

@@ -136,6 +136,12 @@ func TestTheAllocatorFollowsTheLeases(t *testing.T) {
 		h.Update(ctx, event.UpdateEvent{ObjectOld: held, ObjectNew: released}, q)
 	})
 	follow("deleted", "0 held, 0 released", func(h handler.EventHandler, q queue) { h.Delete(ctx, event.DeleteEvent{Object: released}, q) })
+	follow("deleted by hand, kept for its claim", "1 held, 0 released", func(h handler.EventHandler, q queue) {
+		h.Delete(ctx, event.DeleteEvent{Object: held}, q)
+	})
+	follow("deleted, no address", "1 held, 0 released", func(h handler.EventHandler, q queue) {
+		h.Delete(ctx, event.DeleteEvent{Object: heldLease("nonsense", "team", "x", "")}, q)
+	})
 }
 
 // A claim that starts to wait looks once more: the address may have got free before
