@@ -8,6 +8,7 @@ require (
 	github.com/jonboulle/clockwork v0.4.0
 	k8s.io/api v0.33.8
 	k8s.io/apimachinery v0.33.8
+	k8s.io/client-go v0.33.8
 	sigs.k8s.io/yaml v1.4.0
 )
 
@@ -87,7 +88,6 @@ require (
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	k8s.io/apiextensions-apiserver v0.33.8 // indirect
-	k8s.io/client-go v0.33.8 // indirect
 	k8s.io/klog/v2 v2.130.1 // indirect
 	k8s.io/kube-openapi v0.0.0-20250318190949-c8a335a9a2ff // indirect
 	k8s.io/utils v0.0.0-20241104100929-3ea5e8cea738 // indirect

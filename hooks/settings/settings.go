@@ -38,8 +38,16 @@ const (
 	// AllowedNetworks is the administrator's setting, RefusedNetworks what follows from it.
 	AllowedNetworks = "virtualization.imageSources.allowedNetworks"
 	RefusedNetworks = "virtualization.internal.imageSources.refusedNetworks"
+	// AddressRanges is the administrator's setting where machines' addresses come from.
+	AddressRanges = "virtualization.virtualMachineCIDRs"
 	// DefaultClassCreated says that the default machine class was made once.
 	DefaultClassCreated = "virtualization.internal.moduleState.defaultClassCreated"
+)
+
+// Paths of what the platform knows: each holds one network, or several with commas between them.
+const (
+	PodSubnet     = "global.discovery.podSubnet"
+	ServiceSubnet = "global.discovery.serviceSubnet"
 )
 
 // Lifetimes of certificates. The authority outlives everything it signs, so a renewal of a

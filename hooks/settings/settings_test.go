@@ -52,8 +52,10 @@ func TestPathsAreInTheSchemas(t *testing.T) {
 			t.Errorf("%s is the hooks' own, but users may set it", path)
 		}
 	}
-	if !known(user, AllowedNetworks) {
-		t.Errorf("openapi/config-values.yaml has no %s", AllowedNetworks)
+	for _, path := range []string{AllowedNetworks, AddressRanges} {
+		if !known(user, path) {
+			t.Errorf("openapi/config-values.yaml has no %s", path)
+		}
 	}
 	if known(internal, "virtualization.internal.none") {
 		t.Error("everything is known")

@@ -19,8 +19,6 @@ import (
 	"github.com/deckhouse/virtualization/hooks/settings"
 )
 
-const serviceSubnet = "global.discovery.serviceSubnet"
-
 // always are refused in every cluster: loopback, the unspecified addresses that mean loopback to the kernel, and
 // link-local ones.
 var always = []netip.Prefix{
@@ -42,7 +40,7 @@ var _ = registry.RegisterFunc(Config, Handle)
 // Handle puts what remains of the refused networks, after the administrator's exceptions, into the values.
 func Handle(_ context.Context, input *pkg.HookInput) error {
 	refused := append([]netip.Prefix{}, always...)
-	subnets, err := parse(serviceSubnet, strings.Split(input.Values.Get(serviceSubnet).String(), ","))
+	subnets, err := parse(settings.ServiceSubnet, strings.Split(input.Values.Get(settings.ServiceSubnet).String(), ","))
 	if err != nil {
 		return err
 	}

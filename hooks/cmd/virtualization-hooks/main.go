@@ -7,6 +7,7 @@ package main
 import (
 	"github.com/deckhouse/module-sdk/pkg/app"
 
+	"github.com/deckhouse/virtualization/hooks/addressranges"
 	_ "github.com/deckhouse/virtualization/hooks/customcertificate"
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"
 	_ "github.com/deckhouse/virtualization/hooks/dvcraddress"
@@ -20,5 +21,5 @@ import (
 )
 
 func main() {
-	app.Run()
+	app.Run(app.WithSettingsCheck(addressranges.Check))
 }
