@@ -174,6 +174,10 @@ func (h *Host) startOperator(ctx context.Context) error {
 		return err
 	}
 	h.operator = operator
+	h.module.Check, err = ownCheck(ctx, h.module.Definition.Name, h.bundle.Target, h.options.temporaryDir(), h.logger.Named("settings"))
+	if err != nil {
+		return err
+	}
 	h.status = newStatusLoop(h)
 	h.backend = backend.New(backend.Options{
 		Client:   h.dynamic,

@@ -48,11 +48,16 @@ var exampleModule = map[string]string{
 		"  modules: {{ .Values.global.enabledModules | join \",\" }}\n",
 }
 
-// exampleHook speaks the protocol of a batch of hooks.
+// exampleHook speaks the protocol of a batch of hooks, and has a check of settings.
 const exampleHook = `#!/bin/sh
 case "$2" in
 list) echo "Found 1 items" ;;
-config) echo '{"version":"v1","hooks":[{"configVersion":"v1","metadata":{"name":"answer","path":"answer"},"beforeHelm":1}]}' ;;
+config) echo '{"version":"v1","hooks":[{"configVersion":"v1","metadata":{"name":"answer","path":"answer"},"beforeHelm":1}],"has_settings_check":true}' ;;
+check)
+	if grep -q 66G "$SETTINGS_PATH"; then
+		echo '{"valid":false,"message":"size: there is not so much"}' >&2
+		exit 1
+	fi ;;
 run) echo '{"op":"add","path":"/myModule/internal/answer","value":42}' > "$VALUES_JSON_PATCH_PATH" ;;
 esac
 `
@@ -225,6 +230,12 @@ func TestRun(t *testing.T) {
 	t.Run("wrong settings", func(*testing.T) {
 		c.patch(`{"spec":{"settings":{"size":"much"}}}`)
 		c.says("spec.settings.size: should match")
+		c.shows("size", "2G")
+		c.hasPhase("Ready")
+	})
+	t.Run("settings that the module itself refuses", func(*testing.T) {
+		c.patch(`{"spec":{"settings":{"size":"66G"}}}`)
+		c.says("size: there is not so much")
 		c.shows("size", "2G")
 		c.hasPhase("Ready")
 	})

@@ -70,9 +70,12 @@ type Module struct {
 	Definition definition.Definition
 	Converter  *conversion.Converter
 	Schema     *Schema
+	// Check is the module's own, for what a schema can't tell; nil for none. It may
+	// look into the cluster.
+	Check func(settings map[string]any) error
 }
 
-// Judge decides about a request. It is pure: the same arguments always give the same verdict.
+// Judge decides about a request. But for the module's own check it is pure: the same arguments give the same verdict.
 func (m Module) Judge(request Request, last Accepted, platform definition.Platform) Verdict {
 	if !request.Enabled {
 		return m.judgeDisabling(request, last)
@@ -84,7 +87,7 @@ func (m Module) Judge(request Request, last Accepted, platform definition.Platfo
 			Message:  "The module can't run here: " + strings.Join(unmet, "; "),
 		}
 	}
-	settings, err := m.newestSettings(request)
+	settings, err := m.newestSettings(request, last)
 	if err != nil {
 		return Verdict{Accepted: last, Refusal: SettingsRefused, Message: refusedSettings(err, last)}
 	}
@@ -110,7 +113,7 @@ func (m Module) judgeDisabling(request Request, last Accepted) Verdict {
 	}
 }
 
-func (m Module) newestSettings(request Request) (map[string]any, error) {
+func (m Module) newestSettings(request Request, last Accepted) (map[string]any, error) {
 	version := request.Version
 	if version == 0 {
 		if len(request.Settings) > 0 {
@@ -122,7 +125,14 @@ func (m Module) newestSettings(request Request) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return converted, m.Schema.Check(converted)
+	if err := m.Schema.Check(converted); err != nil {
+		return converted, err
+	}
+	// What runs already is not asked about again: the answer would change nothing.
+	if m.Check == nil || (last.Enabled && reflect.DeepEqual(converted, last.Settings)) {
+		return converted, nil
+	}
+	return converted, m.Check(converted)
 }
 
 // advice is what Deckhouse tells about settings of an old version, which go on working.

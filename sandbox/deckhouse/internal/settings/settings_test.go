@@ -4,6 +4,7 @@
 package settings
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -233,5 +234,39 @@ func TestEqual(t *testing.T) {
 	}
 	if running.Equal(Accepted{Enabled: true}) {
 		t.Error("different states are equal")
+	}
+}
+
+// The module's own check comes after the schema, and is not asked about what runs already: the module must go on when
+// the check can't be made.
+func TestJudgeAsksTheModule(t *testing.T) {
+	var asked int
+	module := newModule(t)
+	module.Check = func(settings map[string]any) error {
+		asked++
+		return errors.New("cidrs: " + settings["cidrs"].([]any)[0].(string) + " is left out")
+	}
+	wish := func(settings map[string]any) Request { return Request{Enabled: true, Version: 2, Settings: settings} }
+	for _, test := range []struct {
+		name    string
+		request Request
+		last    Accepted
+		refused string
+		asked   int
+	}{
+		{name: "another range", request: wish(object("cidrs", []any{"10.0.0.0/8"})), last: running, refused: "cidrs: 10.0.0.0/8 is left out", asked: 1},
+		{name: "the first range", request: wish(object("cidrs", cidrs)), refused: "cidrs: 10.66.10.0/24 is left out", asked: 1},
+		{name: "what runs", request: wish(object("cidrs", cidrs)), last: running},
+		{name: "no range at all", request: wish(object("cidrs", []any{"x"})), last: running, refused: "should match"},
+		{name: "disabling", request: Request{DisablingAllowed: true}, last: running},
+	} {
+		asked = 0
+		verdict := module.Judge(test.request, test.last, platform)
+		if asked != test.asked || (verdict.Refusal != "") != (test.refused != "") || !strings.Contains(verdict.Message, test.refused) {
+			t.Errorf("%s: asked %d times, got %+v", test.name, asked, verdict)
+		}
+		if verdict.Refusal != "" && !verdict.Accepted.Equal(test.last) {
+			t.Errorf("%s: runs %+v", test.name, verdict.Accepted)
+		}
 	}
 }
