@@ -91,6 +91,10 @@ func checkStatic(claim *v1alpha2.VirtualMachineIPAddress, pool ipam.Pool) (netip
 	if err != nil {
 		return netip.Addr{}, field.ErrorList{field.Invalid(path, claim.Spec.StaticIP, "is no IP address")}
 	}
+	// Other spellings would not be found equal to the address that is held.
+	if canonical := address.Unmap().WithZone(""); canonical.String() != claim.Spec.StaticIP {
+		return netip.Addr{}, field.ErrorList{field.Invalid(path, claim.Spec.StaticIP, fmt.Sprintf("has another usual form: write it as %s", canonical))}
+	}
 	if err := pool.Check(address); err != nil && !errors.Is(err, ipam.ErrNoRanges) {
 		return netip.Addr{}, field.ErrorList{field.Invalid(path, claim.Spec.StaticIP, err.Error()+": choose an address of virtualMachineCIDRs")}
 	}

@@ -36,6 +36,7 @@ func TestAddressCreate(t *testing.T) {
 	leases := []client.Object{
 		testLease("ip-10-66-10-5", "team", "db"), testLease("ip-10-66-10-6", "other", "theirs"),
 		testLease("ip-10-66-10-7", "team", ""), testLease("ip-10-66-10-8", "other", ""), testLease("ip-10-66-10-9", "team", "web"),
+		testLease("ip-fd00-0000-0000-0000-0000-0000-0000-0006", "team", "db"),
 	}
 	tests := []struct {
 		name     string
@@ -48,6 +49,11 @@ func TestAddressCreate(t *testing.T) {
 		{name: "free", claim: testClaim("Static", "10.66.10.20", "")},
 		{name: "no address", claim: testClaim("Static", "ten", ""), want: []string{`spec.staticIP: Invalid value: "ten": is no IP address`}},
 		{name: "outside", claim: testClaim("Static", "10.66.11.1", ""), want: []string{"10.66.11.1 is outside the ranges 10.66.10.0/24"}},
+		{name: "IPv6", claim: testClaim("Static", "fd00::5", "")},
+		{name: "IPv6 in full", claim: testClaim("Static", "fd00:0:0:0:0:0:0:5", ""), want: []string{"spec.staticIP: Invalid value", "write it as fd00::5"}},
+		{name: "IPv4 in IPv6", claim: testClaim("Static", "::ffff:10.66.10.20", ""), want: []string{"write it as 10.66.10.20"}},
+		{name: "IPv6 that is taken", claim: testClaim("Static", "fd00::6", ""), want: []string{"is taken by VirtualMachineIPAddress db"}},
+		{name: "IPv6 outside", claim: testClaim("Static", "fd01::5", ""), want: []string{"fd01::5 is outside the ranges 10.66.10.0/24, fd00::/64"}},
 		{name: "network", claim: testClaim("Static", "10.66.10.0", ""), want: []string{"is the address of the network"}},
 		{name: "broadcast", claim: testClaim("Static", "10.66.10.255", ""), want: []string{"is the broadcast address"}},
 		{name: "taken by a neighbour", claim: testClaim("Static", "10.66.10.5", ""), want: []string{"is taken by VirtualMachineIPAddress db"}},
@@ -58,7 +64,7 @@ func TestAddressCreate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			v := &addressValidator{reader: testReader(t, leases...), pool: testPool(t, "10.66.10.0/24")}
+			v := &addressValidator{reader: testReader(t, leases...), pool: testPool(t, "10.66.10.0/24", "fd00::/64")}
 			if test.noRanges {
 				v.pool = ipam.Pool{}
 			}

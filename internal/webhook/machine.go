@@ -30,6 +30,8 @@ type machineFacts struct {
 	class *v1alpha2.VirtualMachineClass
 	// namesake is an address claim of the machine's name.
 	namesake *v1alpha2.VirtualMachineIPAddress
+	// claimUser is another machine that uses the address claim that the machine names.
+	claimUser string
 	// bootImage is the image that the machine would boot from first.
 	bootImage *v1alpha2.ImageStatus
 	// attachments are those of the machine.
@@ -89,6 +91,9 @@ func (v *machineValidator) gather(ctx context.Context, machine *v1alpha2.Virtual
 		return facts, err
 	}
 	if facts.namesake, err = shared.Find(ctx, v.reader, client.ObjectKeyFromObject(machine), &v1alpha2.VirtualMachineIPAddress{}); err != nil {
+		return facts, err
+	}
+	if facts.claimUser, err = v.claimUser(ctx, machine); err != nil {
 		return facts, err
 	}
 	if facts.attachments, err = attachmentsOf(ctx, v.reader, client.ObjectKeyFromObject(machine)); err != nil {

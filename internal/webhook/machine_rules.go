@@ -69,21 +69,6 @@ func reservedKeys(path *field.Path, before, after map[string]string) field.Error
 	return problems
 }
 
-func ruleAddress(before, after *v1alpha2.VirtualMachine, facts machineFacts) field.ErrorList {
-	path := field.NewPath("spec", "virtualMachineIPAddressName")
-	name := after.Spec.VirtualMachineIPAddressName
-	switch {
-	case before != nil && before.Spec.VirtualMachineIPAddressName == name:
-		return nil
-	case name != "" && facts.pool.IsEmpty():
-		return field.ErrorList{field.Forbidden(path, "no address ranges are configured: the administrator has to set virtualMachineCIDRs in ModuleConfig virtualization")}
-	case before == nil && name == "" && facts.namesake != nil:
-		return field.ErrorList{field.Required(path, fmt.Sprintf(
-			"VirtualMachineIPAddress %s exists: set the field to %[1]s to use it, or rename it", after.Name))}
-	}
-	return nil
-}
-
 func ruleBlockDevices(before, after *v1alpha2.VirtualMachine, _ machineFacts) field.ErrorList {
 	if before != nil && equality.Semantic.DeepEqual(before.Spec.BlockDeviceRefs, after.Spec.BlockDeviceRefs) {
 		return nil
