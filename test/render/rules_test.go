@@ -12,9 +12,11 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// metrics are what the rules may ask for: dvcr_ ones are of the registry (internal/dvcr/server), the others are
-// collected in every Deckhouse cluster.
+// metrics are what the rules may ask for: d8_virtualization_ip_pool_ ones are of the controller
+// (internal/controller/ipaddress), dvcr_ ones of the registry (internal/dvcr/server), the others are collected in every
+// Deckhouse cluster.
 var metrics = []string{
+	"d8_virtualization_ip_pool_size_addresses", "d8_virtualization_ip_pool_used_addresses",
 	"dvcr_storage_available_bytes", "dvcr_storage_full_total", "dvcr_storage_size_bytes",
 	"kube_pod_container_status_restarts_total", "kube_pod_status_phase",
 	"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
@@ -62,6 +64,8 @@ func alerts(t *testing.T, objects []Object) map[string]alert {
 
 func TestAlerts(t *testing.T) {
 	tests := map[string]struct{ severity, wait string }{
+		"D8VirtualizationAddressPoolLow":           {severity: "6", wait: "10m"},
+		"D8VirtualizationAddressPoolExhausted":     {severity: "4", wait: "1m"},
 		"D8VirtualizationDVCRSpaceLow":             {severity: "6", wait: "10m"},
 		"D8VirtualizationDVCRFull":                 {severity: "4"},
 		"D8VirtualizationImportNotStarted":         {severity: "6", wait: "15m"},
