@@ -73,11 +73,11 @@ type VirtualMachineIPAddressSpec struct {
 	// +required
 	Type IPAddressType `json:"type"`
 
-	// staticIP is the IPv4 address to take when type is Static. It must lie in the module's virtualMachineCIDRs and be
-	// free.
+	// staticIP is the address to take when type is Static: an IPv4 address, or an IPv6 address in its shortest form. It
+	// must lie in the module's virtualMachineCIDRs and be free.
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$')",message="staticIP must be an IPv4 address, for example 10.66.10.5"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$') || self.matches('^[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7}$')",message="staticIP must be an IP address, for example 10.66.10.5 or fd00::5"
 	StaticIP string `json:"staticIP,omitempty"`
 }
 
@@ -117,7 +117,9 @@ type VirtualMachineIPAddressList struct {
 }
 
 // VirtualMachineIPAddressLease is the cluster-wide record that an address is taken. Its name is the address, so an
-// address cannot be taken twice. The platform makes and deletes leases; people only look at them.
+// address cannot be taken twice: ip-10-66-10-5 for 10.66.10.5, and for IPv6 all eight groups of four digits,
+// ip-fd00-0000-0000-0000-0000-0000-0000-0005 for fd00::5. The platform makes and deletes leases; people only look at
+// them.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,singular=virtualmachineipaddresslease,shortName=vmipl;vmiplease,categories=virtualization-cluster
@@ -126,7 +128,7 @@ type VirtualMachineIPAddressList struct {
 // +kubebuilder:printcolumn:name="VirtualMachineIPAddress",type=string,JSONPath=`.spec.virtualMachineIPAddressRef`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.metadata.name.matches('^ip(-(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){4}$')",message="metadata.name must be the address, for example ip-10-66-10-5",optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.metadata.name.matches('^ip(-(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){4}$') || self.metadata.name.matches('^ip(-[0-9a-f]{4}){8}$')",message="metadata.name must be the address, for example ip-10-66-10-5, or with all eight groups ip-fd00-0000-0000-0000-0000-0000-0000-0005",optionalOldSelf=true
 type VirtualMachineIPAddressLease struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
