@@ -22,13 +22,14 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	root := flag.String("root", ".", "root of the repository")
 	address := flag.String("registry", "", "where the module is published, for example registry.example.com/modules/virtualization")
 	flag.Parse()
 	t := tool{root: *root, address: *address, now: time.Now().UTC(), out: os.Stdout}
-	if err := t.run(ctx, flag.Args()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := t.run(ctx, flag.Args())
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "promote:", err)
 		os.Exit(1)
 	}

@@ -136,7 +136,7 @@ func of(node *schema, member func(*schema) *schema) *schema {
 // typeName is how a page calls the type of a field.
 func (s *schema) typeName() string {
 	switch {
-	case s.IntOrString && strings.Contains(s.Pattern, "Ki") || s.IntOrString && strings.Contains(s.Pattern, "[KMGTPE]i"):
+	case s.IntOrString && strings.Contains(s.Pattern, "[KMGTPE]i"):
 		return "quantity"
 	case s.IntOrString:
 		return "integer | string"

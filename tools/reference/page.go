@@ -22,7 +22,7 @@ func (d *definition) page(l language, twin *definition) string {
 
 	var out strings.Builder
 	fmt.Fprintf(&out, "---\ntitle: %q\ndescription: %q\n---\n\n", names.Kind, fmt.Sprintf(l.Summary, names.Kind))
-	fmt.Fprintf(&out, "<!-- %s -->\n\n%s\n\n", l.Generated, paragraph(summary))
+	fmt.Fprintf(&out, "<!-- %s -->\n\n%s\n\n", l.Generated, strings.TrimSpace(summary))
 
 	fmt.Fprintf(&out, "| | |\n|---|---|\n| apiVersion | `%s/%s` |\n| kind | `%s` |\n", d.Spec.Group, version.Name, names.Kind)
 	fmt.Fprintf(&out, "| %s | %s |\n", l.Scope, l.Scopes[d.Spec.Scope])
@@ -115,9 +115,6 @@ func (f field) describe(l language) string {
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n- ", "<br>— ", "\n", "<br>", "<", "&lt;").Replace(strings.TrimSpace(text))
 }
-
-// paragraph keeps the breaks between paragraphs.
-func paragraph(text string) string { return strings.TrimSpace(text) }
 
 func code(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }
 

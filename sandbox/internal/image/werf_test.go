@@ -119,7 +119,9 @@ func TestWerfBuildsEveryImage(t *testing.T) {
 		t.Errorf("the first document is %v", rendered[0])
 	}
 	images, final := byName(t, rendered[1:])
-	if want := set.Runnable(); !slices.Equal(final, want) {
+	want := append(set.Runnable(), "bundle", "release-channel-version")
+	slices.Sort(want)
+	if !slices.Equal(final, want) {
 		t.Errorf("released images are %v, want %v", final, want)
 	}
 	for name, document := range images {
@@ -146,6 +148,41 @@ func TestWerfBuildsEveryImage(t *testing.T) {
 	)
 	if own := toText(t, images["dvcr"]); !strings.Contains(own, "64535:64535") || images["dvcr"]["from"] != "scratch" {
 		t.Errorf("dvcr is %s", own)
+	}
+}
+
+// A bundle whose digests lack an image is one that Helm refuses to render.
+func TestBundleKnowsEveryImage(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	set, err := LoadSet(filepath.Join(root, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, _ := byName(t, renderWerf(t, root)[1:])
+	tree := images["tree/bundle"]
+	digests := map[string]string{}
+	for _, entry := range tree["dependencies"].([]any) {
+		dependency := entry.(map[string]any)
+		given := dependency["imports"].([]any)[0].(map[string]any)
+		if given["type"] != "ImageDigest" || dependency["before"] != "setup" {
+			t.Errorf("the bundle takes %v", dependency)
+		}
+		digests[dependency["image"].(string)] = given["targetEnv"].(string)
+	}
+	script := toText(t, tree["shell"])
+	for _, name := range set.Runnable() {
+		want := `"` + CamelCase(name) + `":"%s"' "$` + digests[name] + `"`
+		if digests[name] == "" || strings.Count(script, want) != 1 {
+			t.Errorf("the bundle does not write %s:\n%s", want, script)
+		}
+	}
+	if len(digests) != len(set.Runnable()) {
+		t.Errorf("the bundle has %d digests, want %d", len(digests), len(set.Runnable()))
+	}
+	for name, from := range map[string]string{"bundle": "tree/bundle", "release-channel-version": "build/release"} {
+		if images[name]["from"] != "scratch" || !slices.Equal(neededImages(images[name]), []string{from}) {
+			t.Errorf("%s is %v", name, images[name])
+		}
 	}
 }
 
@@ -183,7 +220,8 @@ func neededImages(document map[string]any) []string {
 		needed = append(needed, name)
 	}
 	imports, _ := document["import"].([]any)
-	for _, entry := range imports {
+	dependencies, _ := document["dependencies"].([]any)
+	for _, entry := range slices.Concat(imports, dependencies) {
 		if name, found := entry.(map[string]any)["image"].(string); found {
 			needed = append(needed, name)
 		}
