@@ -17,13 +17,12 @@ import (
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	cdiv1beta1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller"
 )
 
 // leaseName is the lock of leader election.
@@ -51,9 +50,7 @@ func newManager(o options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding kube-apiserver: %w", err)
 	}
-	// The defaults (20, 30) are made for one controller; a burst of machines would
-	// wait for its own client. API priority and fairness guards the server.
-	config.QPS, config.Burst = 100, 200
+	controller.Limit(config)
 	mgr, err := ctrl.NewManager(config, managed)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the manager: %w", err)
@@ -85,17 +82,8 @@ func managerOptions(o options) (ctrl.Options, error) {
 			Host: host, Port: port, CertDir: o.tlsDir,
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }},
 		}),
-		// The controllers have no right to list Secrets and ConfigMaps: those that
-		// are needed are read one by one.
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
-		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
-			// What leads to uploads is in the module's namespace only.
-			ByObject: map[client.Object]cache.ByObject{
-				&corev1.Service{}:       {Namespaces: map[string]cache.Config{o.namespace: {}}},
-				&networkingv1.Ingress{}: {Namespaces: map[string]cache.Config{o.namespace: {}}},
-			},
-		},
+		Client: controller.ClientOptions(),
+		Cache:  controller.CacheOptions(o.namespace),
 	}, nil
 }
 

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/rest"
@@ -26,10 +25,9 @@ import (
 	virtv1 "kubevirt.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/deckhouse/virtualization/internal/controller"
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
@@ -89,16 +87,15 @@ func runProgram(file string) error {
 	}
 	restConfig := &rest.Config{
 		Host: o.Host, TLSClientConfig: rest.TLSClientConfig{CAData: o.CA, CertData: o.Cert, KeyData: o.Key},
-		// As in the program.
-		QPS: 100, Burst: 200,
 	}
+	controller.Limit(restConfig)
 	var counted requests
 	counted.count(restConfig)
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:  newScheme(),
 		Metrics: server.Options{BindAddress: "0"},
-		Client:  client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
-		Cache:   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Client:  controller.ClientOptions(),
+		Cache:   controller.CacheOptions(o.Namespace),
 	})
 	if err != nil {
 		return err

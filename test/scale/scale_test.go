@@ -75,7 +75,7 @@ func report(b *testing.B, name string, of cost) {
 
 // fleet is a cluster with an engine.
 type fleet struct {
-	b         *testing.B
+	b         testing.TB
 	client    client.Client
 	namespace string
 
@@ -84,7 +84,7 @@ type fleet struct {
 	changed time.Time
 }
 
-func newCluster(b *testing.B) *fleet {
+func newCluster(b testing.TB) *fleet {
 	b.Helper()
 	apiserver.Install(b, append(engine.Resources(), cdi.Resources()...)...)
 	config, scheme := apiserver.Config(b), newScheme()
