@@ -25,6 +25,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/imageimport"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 	"github.com/deckhouse/virtualization/internal/controller/virtualdisk"
 	"github.com/deckhouse/virtualization/internal/controller/virtualimage"
@@ -115,6 +116,9 @@ func setupMachines(mgr ctrl.Manager, opts Options) error {
 	}
 	disks, err := writers.New(mgr)
 	if err != nil {
+		return err
+	}
+	if err := operations.Index(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	err = virtualmachine.Setup(mgr, virtualmachine.Options{

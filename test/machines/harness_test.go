@@ -36,6 +36,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
 	"github.com/deckhouse/virtualization/internal/controller/operation"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachine"
 	"github.com/deckhouse/virtualization/internal/ipam"
@@ -108,6 +109,7 @@ func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Sch
 		t.Fatal(err)
 	}
 	setups := []error{
+		operations.Index(mgr.GetFieldIndexer()),
 		ipaddresslease.Setup(mgr, ipaddresslease.Options{}),
 		ipaddress.Setup(mgr, ipaddress.Options{Pool: pool}),
 		blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{}),

@@ -24,6 +24,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 )
 
 const (
@@ -31,12 +32,9 @@ const (
 	guardName      = "evacuation-guard"
 )
 
-// Indexes of the cache: operations by their machine, guests by the node that they
-// have to leave.
-const (
-	indexByMachine = "evacuation.machine"
-	indexByMark    = "evacuation.mark"
-)
+// indexByMark is the index of the cache that finds guests by the node that they have to
+// leave.
+const indexByMark = "evacuation.mark"
 
 // Options configure the controllers.
 type Options struct {
@@ -47,7 +45,7 @@ type Options struct {
 	TakeBack func(ctx context.Context, guest *virtv1.VirtualMachineInstance) error
 }
 
-// Setup registers both controllers with the manager: the one that orders, by
+// Setup registers both controllers with the manager, whose cache has operations.ByMachine: the one that orders, by
 // machine, and the guard of what was ordered, by operation.
 func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
@@ -83,18 +81,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 }
 
 func addIndexes(indexer client.FieldIndexer) error {
-	ctx := context.Background()
-	if err := indexer.IndexField(ctx, &v1alpha2.VirtualMachineOperation{}, indexByMachine, machinesOf); err != nil {
-		return err
-	}
-	return indexer.IndexField(ctx, &virtv1.VirtualMachineInstance{}, indexByMark, marksOf)
-}
-
-func machinesOf(object client.Object) []string {
-	if operation, ok := object.(*v1alpha2.VirtualMachineOperation); ok {
-		return []string{operation.Spec.VirtualMachineName}
-	}
-	return nil
+	return indexer.IndexField(context.Background(), &virtv1.VirtualMachineInstance{}, indexByMark, marksOf)
 }
 
 func marksOf(object client.Object) []string {
@@ -106,7 +93,7 @@ func marksOf(object client.Object) []string {
 
 func machineOfOperation(_ context.Context, object client.Object) []reconcile.Request {
 	var out []reconcile.Request
-	for _, name := range machinesOf(object) {
+	for _, name := range operations.Machines(object) {
 		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}})
 	}
 	return out

@@ -26,6 +26,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 )
 
 func deleted(o *v1alpha2.VirtualMachineOperation) { o.DeletionTimestamp = &metav1.Time{Time: now} }
@@ -49,7 +50,7 @@ func world(t *testing.T, refuse error, objects ...client.Object) (*reconciler, c
 		}
 	}
 	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha2.VirtualMachineOperation{}).
-		WithIndex(&v1alpha2.VirtualMachineOperation{}, indexByMachine, machinesOf).
+		WithIndex(&v1alpha2.VirtualMachineOperation{}, operations.ByMachine, operations.Machines).
 		WithIndex(&virtv1.VirtualMachineInstance{}, indexByMark, marksOf).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, object client.Object, opts ...client.CreateOption) error {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 )
 
 type (
@@ -90,7 +91,7 @@ func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachi
 		return o, err
 	}
 	list := &v1alpha2.VirtualMachineOperationList{}
-	if err := r.Client.List(ctx, list, client.InNamespace(machine.Namespace), client.MatchingFields{indexByMachine: machine.Name}); err != nil {
+	if err := r.Client.List(ctx, list, client.InNamespace(machine.Namespace), client.MatchingFields{operations.ByMachine: machine.Name}); err != nil {
 		return Observed{}, fmt.Errorf("listing the machine's operations: %w", err)
 	}
 	o.Operations = list.Items

@@ -24,11 +24,11 @@ import (
 
 const controllerName = "virtualmachineoperation"
 
-// Indexes of the cache: all operations of a machine, and those that are not
-// finished.
+// Indexes of the cache: the operations of a machine that are not finished, and the
+// engine's orders to move its guest.
 const (
-	indexByMachine       = "operation.machine"
 	indexActiveByMachine = "operation.active"
+	indexMigrations      = "operation.migration"
 )
 
 // concurrency is how many operations are reconciled at once.
@@ -42,7 +42,7 @@ type Options struct {
 	Clock clock.PassiveClock
 }
 
-// Setup registers the controller with the manager.
+// Setup registers the controller with the manager, whose cache has operations.ByMachine.
 func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
@@ -74,20 +74,20 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 
 func addIndexes(indexer client.FieldIndexer) error {
 	ctx := context.Background()
-	index := func(name string, covers func(*v1alpha2.VirtualMachineOperation) bool) error {
-		return indexer.IndexField(ctx, &v1alpha2.VirtualMachineOperation{}, name, func(object client.Object) []string {
-			operation, ok := object.(*v1alpha2.VirtualMachineOperation)
-			if !ok || !covers(operation) {
-				return nil
-			}
-			return []string{operation.Spec.VirtualMachineName}
-		})
-	}
-	if err := index(indexByMachine, func(*v1alpha2.VirtualMachineOperation) bool { return true }); err != nil {
+	if err := indexer.IndexField(ctx, &v1alpha2.VirtualMachineOperation{}, indexActiveByMachine, activeMachines); err != nil {
 		return err
 	}
-	return index(indexActiveByMachine, func(operation *v1alpha2.VirtualMachineOperation) bool { return !operations.IsFinished(operation) })
+	return indexer.IndexField(ctx, &virtv1.VirtualMachineInstanceMigration{}, indexMigrations, movedGuests)
 }
+
+func activeMachines(object client.Object) []string {
+	if operation, ok := object.(*v1alpha2.VirtualMachineOperation); ok && !operations.IsFinished(operation) {
+		return operations.Machines(operation)
+	}
+	return nil
+}
+
+func movedGuests(object client.Object) []string { return []string{guestOfMigration(object)} }
 
 // wake reconciles the active operations of the machine that an object belongs to.
 // Machines without any, which are nearly all, cost a look into an index.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
@@ -161,7 +162,7 @@ func (r *reconciler) observe(ctx context.Context, operation *v1alpha2.VirtualMac
 func (r *reconciler) observeOthers(ctx context.Context, o *Observed) error {
 	list := &v1alpha2.VirtualMachineOperationList{}
 	err := r.Client.List(ctx, list, client.InNamespace(o.Operation.Namespace),
-		client.MatchingFields{indexByMachine: o.Operation.Spec.VirtualMachineName})
+		client.MatchingFields{operations.ByMachine: o.Operation.Spec.VirtualMachineName})
 	if err != nil {
 		return fmt.Errorf("listing the machine's operations: %w", err)
 	}
@@ -204,12 +205,15 @@ func (r *reconciler) observeMigrations(ctx context.Context, o *Observed, live bo
 	if found && shared.IsOwnedBy(migration, o.Operation.UID) {
 		o.Migration = migration
 	}
-	reader := client.Reader(r.Client)
+	reader, which := client.Reader(r.Client), []client.ListOption{client.InNamespace(o.Operation.Namespace)}
 	if live {
+		// The server can't look them up by their guest.
 		reader = r.direct
+	} else {
+		which = append(which, client.MatchingFields{indexMigrations: o.Operation.Spec.VirtualMachineName})
 	}
 	all := &virtv1.VirtualMachineInstanceMigrationList{}
-	if err := reader.List(ctx, all, client.InNamespace(o.Operation.Namespace)); err != nil {
+	if err := reader.List(ctx, all, which...); err != nil {
 		return fmt.Errorf("listing migrations: %w", err)
 	}
 	for i := range all.Items {

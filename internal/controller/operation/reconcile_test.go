@@ -24,6 +24,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
@@ -55,7 +56,8 @@ func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
 	}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithStatusSubresource(&v1alpha2.VirtualMachineOperation{}, &virtv1.VirtualMachine{}).
-		WithIndex(&v1alpha2.VirtualMachineOperation{}, indexByMachine, func(object client.Object) []string { return []string{machineOfOperation(object)} }).
+		WithIndex(&v1alpha2.VirtualMachineOperation{}, operations.ByMachine, operations.Machines).
+		WithIndex(&virtv1.VirtualMachineInstanceMigration{}, indexMigrations, movedGuests).
 		WithInterceptorFuncs(interceptor.Funcs{
 			SubResourcePatch: func(ctx context.Context, c client.Client, name string, object client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
 				if _, ok := object.(*virtv1.VirtualMachine); ok && s.deny != nil {
