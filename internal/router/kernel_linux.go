@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -24,124 +23,152 @@ const (
 	protocol = 149
 	// rulePriority puts our lookup before the main table's (32766).
 	rulePriority = Table
-
-	// A dump is interrupted when the table changes while it is read; the kernel
-	// says so and the dump is simply read again.
-	dumpTries = 30
-	dumpPause = time.Millisecond
 )
 
-// Kernel is the routing state of the network namespace this runs in.
-type Kernel struct{}
+// Kernel is the routing state of one network namespace.
+type Kernel struct {
+	handle *netlink.Handle
+}
 
-// Routes dumps our table.
-func (Kernel) Routes() ([]Route, error) {
-	filter := &netlink.Route{Table: Table, Protocol: protocol}
-	dumped, err := retryDump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
-	})
+// NewKernel opens the routing state of the network namespace this runs in.
+func NewKernel() (*Kernel, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("dumping table %d: %w", Table, err)
+		return nil, fmt.Errorf("opening a socket to the kernel's routes: %w", err)
 	}
-	routes := make([]Route, 0, len(dumped))
-	for _, entry := range dumped {
-		route, err := fromKernel(entry)
+	return &Kernel{handle: handle}, nil
+}
+
+// Routes dumps our table, both families.
+func (k *Kernel) Routes() ([]Route, error) {
+	filter := &netlink.Route{Table: Table, Protocol: protocol}
+	names := k.deviceNames()
+	var routes []Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		dumped, err := retryDump(func() ([]netlink.Route, error) {
+			return k.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("dumping table %d: %w", Table, err)
 		}
-		routes = append(routes, route)
+		for i := range dumped {
+			routes = append(routes, fromKernel(&dumped[i], names))
+		}
 	}
 	return routes, nil
 }
 
-func fromKernel(entry netlink.Route) (Route, error) {
-	if entry.Dst == nil {
-		return Route{}, fmt.Errorf("table %d holds a default route, which this program never writes", Table)
+// deviceNames looks each device up once. One that is gone has no name, and so its
+// routes equal no wanted one.
+func (k *Kernel) deviceNames() func(index int) string {
+	known := map[int]string{}
+	return func(index int) string {
+		name, ok := known[index]
+		if !ok {
+			if link, err := k.handle.LinkByIndex(index); err == nil {
+				name = link.Attrs().Name
+			}
+			known[index] = name
+		}
+		return name
 	}
-	address, ok := netip.AddrFromSlice(entry.Dst.IP)
-	if !ok {
-		return Route{}, fmt.Errorf("the kernel gave the address %v", entry.Dst.IP)
-	}
-	bits, _ := entry.Dst.Mask.Size()
-	route := Route{Prefix: netip.PrefixFrom(address.Unmap(), bits)}
+}
+
+func fromKernel(entry *netlink.Route, names func(int) string) Route {
+	prefix, ok := fromIPNet(entry.Dst)
+	route := Route{Prefix: prefix, Kind: RouteForeign}
 	switch {
+	case !ok || len(entry.MultiPath) > 0:
 	case entry.Type == unix.RTN_THROW:
 		route.Kind = RouteLocal
 	case entry.Type == unix.RTN_BLACKHOLE:
 		route.Kind = RouteBlackhole
-	case entry.Gw != nil:
-		via, _ := netip.AddrFromSlice(entry.Gw)
-		route.Kind, route.Via = RouteRemote, via.Unmap()
-	default:
-		link, err := netlink.LinkByIndex(entry.LinkIndex)
-		if err != nil {
-			return Route{}, fmt.Errorf("finding the device of %s: %w", route.Prefix, err)
+	case entry.Type == unix.RTN_UNICAST:
+		route.Hop = hopOf(entry, names)
+		route.Kind = RouteDevice
+		if route.Hop.Via.IsValid() {
+			route.Kind = RouteRemote
 		}
-		route.Kind, route.Device = RouteDevice, link.Attrs().Name
 	}
-	return route, nil
+	return route
+}
+
+func hopOf(entry *netlink.Route, names func(int) string) Hop {
+	hop := Hop{Device: names(entry.LinkIndex), MTU: entry.MTU}
+	if via, ok := netip.AddrFromSlice(entry.Gw); ok {
+		hop.Via = via.Unmap()
+	}
+	if source, ok := netip.AddrFromSlice(entry.Src); ok {
+		hop.Source = source.Unmap()
+	}
+	return hop
 }
 
 // Set writes one route, in the place of the one that is there.
-func (Kernel) Set(route Route) error {
-	entry, err := toKernel(route)
+func (k *Kernel) Set(route Route) error {
+	entry, err := k.toKernel(route)
 	if err != nil {
 		return err
 	}
-	if err := netlink.RouteReplace(entry); err != nil {
+	if err := k.handle.RouteReplace(entry); err != nil {
 		return fmt.Errorf("writing the route to %s: %w", route.Prefix, err)
 	}
 	return nil
 }
 
 // Remove deletes one route. One that is gone already is no error.
-func (Kernel) Remove(route Route) error {
-	entry, err := toKernel(route)
+func (k *Kernel) Remove(route Route) error {
+	entry, err := k.toKernel(route)
 	if err != nil {
-		return err
+		// The device is gone, or was never known: what is left is the prefix.
+		entry = &netlink.Route{Dst: toIPNet(route.Prefix), Table: Table, Protocol: protocol}
 	}
-	if err := netlink.RouteDel(entry); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := k.handle.RouteDel(entry); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("deleting the route to %s: %w", route.Prefix, err)
 	}
 	return nil
 }
 
-func toKernel(route Route) (*netlink.Route, error) {
+func (k *Kernel) toKernel(route Route) (*netlink.Route, error) {
 	entry := &netlink.Route{Dst: toIPNet(route.Prefix), Table: Table, Protocol: protocol}
 	switch route.Kind {
 	case RouteLocal:
 		entry.Type = unix.RTN_THROW
 	case RouteBlackhole:
 		entry.Type = unix.RTN_BLACKHOLE
-	case RouteRemote:
-		entry.Type, entry.Gw = unix.RTN_UNICAST, route.Via.AsSlice()
-	case RouteDevice:
-		link, err := netlink.LinkByName(route.Device)
+	case RouteRemote, RouteDevice:
+		link, err := k.handle.LinkByName(route.Hop.Device)
 		if err != nil {
-			return nil, fmt.Errorf("finding the device %s: %w", route.Device, err)
+			return nil, fmt.Errorf("finding the device %q: %w", route.Hop.Device, err)
 		}
-		entry.Type, entry.LinkIndex, entry.Scope = unix.RTN_UNICAST, link.Attrs().Index, netlink.SCOPE_LINK
+		entry.Type, entry.LinkIndex, entry.MTU = unix.RTN_UNICAST, link.Attrs().Index, route.Hop.MTU
+		if entry.Scope = netlink.SCOPE_LINK; route.Hop.Via.IsValid() {
+			entry.Scope, entry.Gw = netlink.SCOPE_UNIVERSE, route.Hop.Via.AsSlice()
+		}
+		if route.Hop.Source.IsValid() {
+			entry.Src = route.Hop.Source.AsSlice()
+		}
 	}
 	return entry, nil
 }
 
 // SetRules makes the policy rules of our table equal to one a range.
-func (Kernel) SetRules(ranges []netip.Prefix) error {
-	filter := &netlink.Rule{Table: Table}
-	rules, err := retryDump(func() ([]netlink.Rule, error) {
-		return netlink.RuleListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE)
-	})
+func (k *Kernel) SetRules(ranges []netip.Prefix) error {
+	rules, err := k.rules()
 	if err != nil {
-		return fmt.Errorf("dumping policy rules: %w", err)
+		return err
 	}
 	var present []netip.Prefix
-	for _, rule := range rules {
-		prefix, ok := fromIPNet(rule.Dst)
-		if ok && rule.Priority == rulePriority && slices.Contains(ranges, prefix) && !slices.Contains(present, prefix) {
+	for i := range rules {
+		prefix, ok := fromIPNet(rules[i].Dst)
+		if ok && rules[i].Priority == rulePriority && slices.Contains(ranges, prefix) && !slices.Contains(present, prefix) {
 			present = append(present, prefix)
 			continue
 		}
-		if err := netlink.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
+		if rules[i].Protocol != protocol {
+			continue
+		}
+		if err := k.handle.RuleDel(&rules[i]); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("deleting a stale policy rule: %w", err)
 		}
 	}
@@ -150,17 +177,67 @@ func (Kernel) SetRules(ranges []netip.Prefix) error {
 			continue
 		}
 		rule := netlink.NewRule()
-		rule.Dst, rule.Table, rule.Priority, rule.Family = toIPNet(prefix), Table, rulePriority, family(prefix)
-		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
+		rule.Dst, rule.Table, rule.Priority, rule.Family, rule.Protocol = toIPNet(prefix), Table, rulePriority, family(prefix), protocol
+		if err := k.handle.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("adding the policy rule for %s: %w", prefix, err)
 		}
 	}
 	return nil
 }
 
+func (k *Kernel) rules() ([]netlink.Rule, error) {
+	filter := &netlink.Rule{Table: Table}
+	rules, err := retryDump(func() ([]netlink.Rule, error) {
+		return k.handle.RuleListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dumping policy rules: %w", err)
+	}
+	return rules, nil
+}
+
+// Clear takes our rules and routes away. The rules go first: without them the table
+// is not asked, so no packet meets a half of it.
+func (k *Kernel) Clear() error {
+	failures := []error{k.SetRules(nil)}
+	routes, err := k.Routes()
+	failures = append(failures, err)
+	for _, route := range routes {
+		failures = append(failures, k.Remove(route))
+	}
+	return errors.Join(failures...)
+}
+
+// errUnreachable is the answer of Resolve when no route leads there.
+var errUnreachable = errors.New("no route leads there")
+
+// Resolve asks the kernel for the route to an address outside our ranges. It is the
+// entry of the table that is given, not what the kernel learned about the path since.
+func (k *Kernel) Resolve(address netip.Addr) (Hop, error) {
+	entries, err := k.handle.RouteGetWithOptions(address.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	if err == nil && len(entries) > 0 && len(entries[0].MultiPath) > 0 {
+		// Of several ways the kernel chooses the one that it would take now.
+		entries, err = k.handle.RouteGet(address.AsSlice())
+	}
+	switch {
+	case isNoRoute(err), err == nil && (len(entries) == 0 || entries[0].Type != unix.RTN_UNICAST):
+		return Hop{}, errUnreachable
+	case err != nil:
+		return Hop{}, fmt.Errorf("asking for the route to %s: %w", address, err)
+	}
+	return hopOf(&entries[0], k.deviceNames()), nil
+}
+
+// isNoRoute knows the answers for no route at all, for unreachable, blackhole and
+// prohibit, and for a device that is just going.
+func isNoRoute(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EACCES, unix.ENODEV, unix.ENETDOWN},
+		func(known error) bool { return errors.Is(err, known) })
+}
+
 // HasDevice tells whether a device of that name exists.
-func (Kernel) HasDevice(name string) (bool, error) {
-	_, err := netlink.LinkByName(name)
+func (k *Kernel) HasDevice(name string) (bool, error) {
+	_, err := k.handle.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	switch {
 	case err == nil:
@@ -177,33 +254,19 @@ const probeDevice = "d8v-probe"
 
 // SupportsDummy tells whether the kernel can make dummy devices, which KubeVirt's
 // bridge binding on the pod network needs.
-func (Kernel) SupportsDummy() (bool, error) {
+func (k *Kernel) SupportsDummy() (bool, error) {
 	device := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: probeDevice}}
-	err := netlink.LinkAdd(device)
+	err := k.handle.LinkAdd(device)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return false, nil
 	case err != nil && !errors.Is(err, unix.EEXIST):
 		return false, fmt.Errorf("trying to make a dummy device: %w", err)
 	}
-	if err := netlink.LinkDel(device); err != nil {
+	if err := k.handle.LinkDel(device); err != nil {
 		return true, fmt.Errorf("removing the dummy device %s: %w", probeDevice, err)
 	}
 	return true, nil
-}
-
-func retryDump[T any](dump func() ([]T, error)) ([]T, error) {
-	var (
-		out []T
-		err error
-	)
-	for range dumpTries {
-		if out, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return out, err
-		}
-		time.Sleep(dumpPause)
-	}
-	return out, err
 }
 
 func toIPNet(prefix netip.Prefix) *net.IPNet {

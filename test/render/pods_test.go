@@ -130,7 +130,7 @@ func TestContainersAreRestricted(t *testing.T) {
 		}
 		var allowed []corev1.Capability
 		if w.GetName() == "vm-router" {
-			allowed = []corev1.Capability{"NET_ADMIN"}
+			allowed = []corev1.Capability{"NET_ADMIN", "NET_RAW"}
 		}
 		if !slices.Equal(security.Capabilities.Add, allowed) {
 			t.Errorf("added capabilities = %v, want %v", security.Capabilities.Add, allowed)

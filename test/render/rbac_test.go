@@ -106,7 +106,13 @@ func TestRightsOfComponents(t *testing.T) {
 		{"virtualization-api", "coordination.k8s.io", "leases", "create delete get list update"},
 		{"d8:virtualization:virtualization-api", "kubevirt.io", "virtualmachineinstances", ""},
 		{"d8:virtualization:virtualization-api", "", "secrets", ""},
-		{"d8:virtualization:vm-router", "virtualization.deckhouse.io", "virtualmachines", "get list watch"},
+		{"d8:virtualization:vm-router", "virtualization.deckhouse.io", "virtualmachines", "list watch"},
+		{"d8:virtualization:vm-router", "kubevirt.io", "virtualmachineinstances", "list watch"},
+		{"d8:virtualization:vm-router", "", "nodes", "list watch"},
+		{"d8:virtualization:vm-router", "cilium.io", "ciliumnodes", "list watch"},
+		{"d8:virtualization:vm-router", "apps", "daemonsets", ""},
+		{"vm-router", "", "pods/status", "patch"},
+		{"vm-router", "apps", "daemonsets", "list watch"},
 		{"d8:virtualization:vm-router", "", "pods/status", ""},
 	}
 	for _, test := range tests {
