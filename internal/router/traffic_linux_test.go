@@ -62,11 +62,13 @@ func (n *namespace) answer(text string) {
 	})
 }
 
-// ask returns what is served at an address.
-func (n *namespace) ask(address string) (answer string) {
+// ask returns what is served at an address, or why nothing is.
+func (n *namespace) ask(address string) string { n.t.Helper(); return n.askFor(address, 10*time.Second) }
+
+func (n *namespace) askFor(address string, patience time.Duration) (answer string) {
 	n.t.Helper()
 	n.do(func() error {
-		dialer := net.Dialer{Timeout: 2 * time.Second}
+		dialer := net.Dialer{Timeout: patience}
 		connection, err := dialer.Dial("tcp", net.JoinHostPort(address, "80"))
 		if err != nil {
 			answer = err.Error()
@@ -152,7 +154,7 @@ func TestTrafficFollowsAMachine(t *testing.T) {
 	expect("with the routers gone", "new pod")
 	for _, address := range []string{"10.66.10.77", "fd66::77"} {
 		for who, asks := range c.from(db) {
-			if got := asks.ask(address); got == "new pod" || got == "" {
+			if got := asks.askFor(address, 200*time.Millisecond); got == "new pod" || got == "" {
 				t.Errorf("from %s an address that nobody has answers: %q", who, got)
 			}
 		}

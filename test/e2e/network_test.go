@@ -32,14 +32,17 @@ const (
 	nodeAddress = "10.77.0.1"
 )
 
-// nodeProcess is the id of the node's first process, whose network is the node's.
-func nodeProcess(t *testing.T) int {
+// nodeProcess is in the network of aNode.
+func nodeProcess(t *testing.T) int { t.Helper(); return processOfNode(t, aNode) }
+
+// processOfNode is the id of the node's first process, whose network is the node's.
+func processOfNode(t *testing.T, node string) int {
 	t.Helper()
 	out, err := exec.Command("../../bin/sandbox", "status").Output()
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 2 && fields[0] == aNode {
+		if len(fields) > 2 && fields[0] == node {
 			pid, convErr := strconv.Atoi(fields[2])
 			if convErr != nil {
 				t.Fatal(convErr)
@@ -47,7 +50,7 @@ func nodeProcess(t *testing.T) int {
 			return pid
 		}
 	}
-	t.Fatalf("sandbox status does not show %s: %v", aNode, err)
+	t.Fatalf("sandbox status does not show %s: %v", node, err)
 	return 0
 }
 
