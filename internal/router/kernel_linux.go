@@ -45,15 +45,17 @@ func (k *Kernel) Routes() ([]Route, error) {
 	names := k.deviceNames()
 	var routes []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		dumped, err := retryDump(func() ([]netlink.Route, error) {
-			return k.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		dumped, err := retryDump(func() (found []Route, err error) {
+			err = k.handle.RouteListFilteredIter(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL, func(entry netlink.Route) bool {
+				found = append(found, fromKernel(&entry, names))
+				return true
+			})
+			return found, err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("dumping table %d: %w", Table, err)
 		}
-		for i := range dumped {
-			routes = append(routes, fromKernel(&dumped[i], names))
-		}
+		routes = append(routes, dumped...)
 	}
 	return routes, nil
 }

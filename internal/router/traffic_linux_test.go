@@ -63,7 +63,10 @@ func (n *namespace) answer(text string) {
 }
 
 // ask returns what is served at an address, or why nothing is.
-func (n *namespace) ask(address string) string { n.t.Helper(); return n.askFor(address, 10*time.Second) }
+func (n *namespace) ask(address string) string {
+	n.t.Helper()
+	return n.askFor(address, 10*time.Second)
+}
 
 func (n *namespace) askFor(address string, patience time.Duration) (answer string) {
 	n.t.Helper()

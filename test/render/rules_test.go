@@ -13,10 +13,11 @@ import (
 )
 
 // metrics are what the rules may ask for: d8_virtualization_ip_pool_ ones are of the controller
-// (internal/controller/ipaddress), dvcr_ ones of the registry (internal/dvcr/server), the others are collected in every
-// Deckhouse cluster.
+// (internal/controller/ipaddress), d8_virtualization_router_ ones of the router (internal/router), dvcr_ ones of the
+// registry (internal/dvcr/server), the others are collected in every Deckhouse cluster.
 var metrics = []string{
 	"d8_virtualization_ip_pool_size_addresses", "d8_virtualization_ip_pool_used_addresses",
+	"d8_virtualization_router_errors_total", "d8_virtualization_router_unrouted_machines",
 	"dvcr_storage_available_bytes", "dvcr_storage_full_total", "dvcr_storage_size_bytes",
 	"kube_pod_container_status_restarts_total", "kube_pod_status_phase",
 	"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
@@ -70,6 +71,8 @@ func TestAlerts(t *testing.T) {
 		"D8VirtualizationDVCRFull":                 {severity: "4"},
 		"D8VirtualizationImportNotStarted":         {severity: "6", wait: "15m"},
 		"D8VirtualizationImportFailsAgainAndAgain": {severity: "7"},
+		"D8VirtualizationMachineUnrouted":          {severity: "5", wait: "5m"},
+		"D8VirtualizationRouterFails":              {severity: "5", wait: "15m"},
 	}
 	found := alerts(t, render(t, Case{}))
 	if len(found) != len(tests) {
