@@ -45,9 +45,9 @@ func (k *Kernel) Routes() ([]Route, error) {
 	names := k.deviceNames()
 	var routes []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		dumped, err := retryDump(func() (found []Route, err error) {
+		dumped, err := retryDump(func() (found []dumpedRoute, err error) {
 			err = k.handle.RouteListFilteredIter(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL, func(entry netlink.Route) bool {
-				found = append(found, fromKernel(&entry, names))
+				found = append(found, fromKernel(&entry))
 				return true
 			})
 			return found, err
@@ -55,9 +55,21 @@ func (k *Kernel) Routes() ([]Route, error) {
 		if err != nil {
 			return nil, fmt.Errorf("dumping table %d: %w", Table, err)
 		}
-		routes = append(routes, dumped...)
+		// While the dump goes on its socket is taken, so names are asked for now.
+		for _, entry := range dumped {
+			if entry.route.Kind == RouteRemote || entry.route.Kind == RouteDevice {
+				entry.route.Hop.Device = names(entry.device)
+			}
+			routes = append(routes, entry.route)
+		}
 	}
 	return routes, nil
+}
+
+// dumpedRoute is a route whose device is still a number.
+type dumpedRoute struct {
+	route  Route
+	device int
 }
 
 // deviceNames looks each device up once. One that is gone has no name, and so its
@@ -76,7 +88,7 @@ func (k *Kernel) deviceNames() func(index int) string {
 	}
 }
 
-func fromKernel(entry *netlink.Route, names func(int) string) Route {
+func fromKernel(entry *netlink.Route) dumpedRoute {
 	prefix, ok := fromIPNet(entry.Dst)
 	route := Route{Prefix: prefix, Kind: RouteForeign}
 	switch {
@@ -86,17 +98,18 @@ func fromKernel(entry *netlink.Route, names func(int) string) Route {
 	case entry.Type == unix.RTN_BLACKHOLE:
 		route.Kind = RouteBlackhole
 	case entry.Type == unix.RTN_UNICAST:
-		route.Hop = hopOf(entry, names)
+		route.Hop = hopOf(entry)
 		route.Kind = RouteDevice
 		if route.Hop.Via.IsValid() {
 			route.Kind = RouteRemote
 		}
 	}
-	return route
+	return dumpedRoute{route: route, device: entry.LinkIndex}
 }
 
-func hopOf(entry *netlink.Route, names func(int) string) Hop {
-	hop := Hop{Device: names(entry.LinkIndex), MTU: entry.MTU}
+// hopOf leaves the device's name out.
+func hopOf(entry *netlink.Route) Hop {
+	hop := Hop{MTU: entry.MTU}
 	if via, ok := netip.AddrFromSlice(entry.Gw); ok {
 		hop.Via = via.Unmap()
 	}
@@ -227,7 +240,9 @@ func (k *Kernel) Resolve(address netip.Addr) (Hop, error) {
 	case err != nil:
 		return Hop{}, fmt.Errorf("asking for the route to %s: %w", address, err)
 	}
-	return hopOf(&entries[0], k.deviceNames()), nil
+	hop := hopOf(&entries[0])
+	hop.Device = k.deviceNames()(entries[0].LinkIndex)
+	return hop, nil
 }
 
 // isNoRoute knows the answers for no route at all, for unreachable, blackhole and
