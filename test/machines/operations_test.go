@@ -223,6 +223,8 @@ func TestForcedMigration(t *testing.T) {
 	w.completes(w.order("web", "Migrate"))
 	labelled("forced")
 	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysSafe" })
+	// An order is judged by the machine that the controllers know.
+	wait(w, machine, "the policy", func(m *v1alpha2.VirtualMachine) bool { return m.Status.ObservedGeneration == m.Generation })
 	w.waitForOperation(w.order("web", "Migrate", forced), "Failed", "NotApplicableForLiveMigrationPolicy")
 }
 

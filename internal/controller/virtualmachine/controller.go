@@ -86,8 +86,8 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		// Its own status and finalizer are no news to the controller.
 		For(&v1alpha2.VirtualMachine{}, builder.WithPredicates(predicate.Or(
 			predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
-		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(sameName)).
-		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(sameName)).
+		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(engineTells())).
+		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(engineTells())).
 		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
 		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
 		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).

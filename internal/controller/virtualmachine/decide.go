@@ -23,11 +23,15 @@ import (
 // one.
 const patience = 2 * time.Second
 
-// startPatience is how long a new machine may wait for its own address claim, of which
-// nobody has said anything yet, and how long the start of its guest may take, before
-// the status tells of it. Most guests run by then, and one write tells all of it: of
-// a thousand machines that are made at once, too, which wait for each other a little.
+// startPatience is how long the start of a new machine's guest may take before the
+// status tells of it. Most guests run by then, and one write tells all of it.
 const startPatience = 10 * time.Second
+
+// claimPatience is how long a new machine may wait for its own address claim as long as
+// nobody has said a word about that. It is in a queue of this very program then: of
+// thousands of machines that are made at once, each would tell that it waits, its disk
+// would tell that it is named, and all the others would wait for that as well.
+const claimPatience = time.Minute
 
 // decision is a plan together with what is to be done to the engine's object
 // beside applying it.
@@ -92,20 +96,21 @@ func timeToHold(o Observed, deps dependencies, state power) time.Duration {
 		return 0
 	}
 	// The controller may have come up long after the machine.
-	since := o.Machine.CreationTimestamp.Time
+	since, bound := o.Machine.CreationTimestamp.Time, claimPatience
 	if o.Claim != nil && since.Before(o.Claim.CreationTimestamp.Time) {
 		since = o.Claim.CreationTimestamp.Time
 	}
 	switch {
 	case deps.waitsForOwnClaim:
 	case state.phase == v1alpha2.MachineStarting && deps.firstProblem() == nil:
+		bound = startPatience
 		if o.Engine != nil {
 			since = o.Engine.CreationTimestamp.Time
 		}
 	default:
 		return 0
 	}
-	return max(0, since.Add(startPatience).Sub(o.Now))
+	return max(0, since.Add(bound).Sub(o.Now))
 }
 
 // strategyToSet lets the run policy through to a machine that cannot be rendered

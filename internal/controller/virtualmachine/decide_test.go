@@ -29,7 +29,7 @@ func TestFirstLookMakesTheClaimAndSaysNothing(t *testing.T) {
 	if decided.Status != nil || len(decided.Events) > 0 || len(decided.Apply) > 0 {
 		t.Errorf("says or renders something before the claim can be there: %+v", decided)
 	}
-	if decided.RequeueAfter != 9700*time.Millisecond {
+	if decided.RequeueAfter != 59700*time.Millisecond {
 		t.Errorf("looks again after %s", decided.RequeueAfter)
 	}
 	want := &v1alpha2.VirtualMachineIPAddress{
@@ -65,18 +65,18 @@ func TestHoldingTheFirstStatusBack(t *testing.T) {
 		changes []func(*Observed)
 		want    time.Duration
 	}{
-		{"claim unbound", []func(*Observed){unbound, at(time.Second)}, 9 * time.Second},
+		{"claim unbound", []func(*Observed){unbound, at(time.Second)}, 59 * time.Second},
 		{"claim made later", []func(*Observed){unbound, at(15 * time.Second), func(o *Observed) {
 			o.Claim.CreationTimestamp = metav1.NewTime(created.Add(14 * time.Second))
-		}}, 9 * time.Second},
-		{"for too long", []func(*Observed){unbound, at(10 * time.Second)}, 0},
+		}}, 59 * time.Second},
+		{"for too long", []func(*Observed){unbound, at(time.Minute)}, 0},
 		{"claim has a problem", []func(*Observed){at(0), func(o *Observed) {
 			o.Claim.Status = v1alpha2.VirtualMachineIPAddressStatus{Phase: "Pending"}
 		}}, 0},
 		{"named claim", []func(*Observed){unbound, at(0), func(o *Observed) { o.Machine.Spec.VirtualMachineIPAddressName = ownClaim }}, 0},
 		{"something else is missing", []func(*Observed){unbound, at(0), func(o *Observed) { o.Class = nil }}, 0},
 		{"not the first status", []func(*Observed){unbound, at(0), shown("Pending")}, 0},
-		{"born pending", []func(*Observed){unbound, at(time.Second), func(o *Observed) { o.Machine.Status.Phase = "Pending" }}, 9 * time.Second},
+		{"born pending", []func(*Observed){unbound, at(time.Second), func(o *Observed) { o.Machine.Status.Phase = "Pending" }}, 59 * time.Second},
 		{"about to start", []func(*Observed){at(time.Second)}, 9 * time.Second},
 		{"starting", []func(*Observed){at(6 * time.Second), rendered(t, "Starting"), renderedAt(4 * time.Second)}, 8 * time.Second},
 		{"starting for long", []func(*Observed){at(14 * time.Second), rendered(t, "Starting"), renderedAt(4 * time.Second)}, 0},

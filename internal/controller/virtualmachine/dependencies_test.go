@@ -134,8 +134,8 @@ func TestDependencyProblems(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			o := observation(test.change)
-			// The machine is old enough for its claim to be missed.
-			o.Machine.Status.Phase = "Pending"
+			// The machine was told of before, so that nothing is held back.
+			o.Machine.Status.Phase, o.Machine.Status.ObservedGeneration = "Pending", 1
 			decided := decide(o)
 			if decided.Status == nil {
 				t.Fatal("no status")

@@ -7,11 +7,14 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	virtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/machineclass"
@@ -109,4 +112,33 @@ func factsOfPod(object client.Object) podFacts {
 		deleted:  pod.DeletionTimestamp != nil,
 		overhead: pod.Annotations[virtv1.MemoryOverheadAnnotationBytes],
 	}
+}
+
+// engineTells lets through what the engine tells of its objects, and keeps away what it
+// only does to them: that it holds them, and the steps of a guest that has no node yet.
+func engineTells() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !equality.Semantic.DeepEqual(told(e.ObjectOld), told(e.ObjectNew))
+	}}
+}
+
+// told is a copy without what tells nothing. It shares the rest with the cache.
+func told(object client.Object) client.Object {
+	var metadata *metav1.ObjectMeta
+	var out client.Object
+	switch typed := object.(type) {
+	case *virtv1.VirtualMachine:
+		machine := *typed
+		out, metadata = &machine, &machine.ObjectMeta
+	case *virtv1.VirtualMachineInstance:
+		guest := *typed
+		out, metadata = &guest, &guest.ObjectMeta
+		if precedesNode(guest.Status.Phase) {
+			guest.Status.Phase, guest.Status.PhaseTransitionTimestamps = virtv1.VmPhaseUnset, nil
+		}
+	default:
+		return object
+	}
+	metadata.ResourceVersion, metadata.Finalizers, metadata.ManagedFields = "", nil, nil
+	return out
 }

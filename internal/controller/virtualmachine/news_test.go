@@ -6,10 +6,13 @@ package virtualmachine
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	virtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
@@ -152,5 +155,53 @@ func TestFactsOfPod(t *testing.T) {
 	}
 	if factsOfPod(&corev1.Node{}) != (podFacts{}) {
 		t.Error("a node is no pod")
+	}
+}
+
+// That the engine holds an object, and how it goes about a start, tells nothing.
+func TestEngineTells(t *testing.T) {
+	engine := func(change func(*virtv1.VirtualMachine)) client.Object {
+		out := &virtv1.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Name: "web", ResourceVersion: "1"}}
+		out.Status.PrintableStatus = "Starting"
+		change(out)
+		return out
+	}
+	guest := func(phase virtv1.VirtualMachineInstancePhase, change func(*virtv1.VirtualMachineInstance)) client.Object {
+		out := &virtv1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
+		out.Status.Phase = phase
+		out.Status.PhaseTransitionTimestamps = []virtv1.VirtualMachineInstancePhaseTransitionTimestamp{{Phase: phase}}
+		change(out)
+		return out
+	}
+	sameEngine := engine(func(*virtv1.VirtualMachine) {})
+	same := func(*virtv1.VirtualMachineInstance) {}
+	for _, test := range []struct {
+		name          string
+		before, after client.Object
+		want          bool
+	}{
+		{"held", sameEngine, engine(func(m *virtv1.VirtualMachine) {
+			m.ResourceVersion, m.Finalizers, m.ManagedFields = "2", []string{"kubevirt.io/x"}, []metav1.ManagedFieldsEntry{{Manager: "x"}}
+		}), false},
+		{"runs", sameEngine, engine(func(m *virtv1.VirtualMachine) { m.Status.PrintableStatus = "Running" }), true},
+		{"edited", sameEngine, engine(func(m *virtv1.VirtualMachine) { m.Annotations = map[string]string{"x": "y"} }), true},
+		{"respecified", sameEngine, engine(func(m *virtv1.VirtualMachine) { m.Generation = 2 }), true},
+		{"being deleted", sameEngine, engine(func(m *virtv1.VirtualMachine) { m.DeletionTimestamp = &metav1.Time{} }), true},
+		{"next step", guest("Pending", same), guest("Scheduling", same), false},
+		{"node found", guest("Scheduling", same), guest("Scheduled", func(g *virtv1.VirtualMachineInstance) { g.Status.NodeName = "node-1" }), true},
+		{"guest runs", guest("Scheduled", same), guest("Running", same), true},
+		{"guest ends", guest("Running", same), guest("Succeeded", same), true},
+		{"start fails", guest("Scheduling", same), guest("Failed", same), true},
+		{"something else", &corev1.Node{}, &corev1.Node{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "2"}}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			kept := test.after.DeepCopyObject()
+			if got := engineTells().Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.want {
+				t.Errorf("wakes the machine: %t", got)
+			}
+			if diff := cmp.Diff(kept, test.after); diff != "" {
+				t.Errorf("the cache was changed: %s", diff)
+			}
+		})
 	}
 }

@@ -16,11 +16,12 @@ func hasNotBegun(o Observed) bool {
 	if !o.guestActive() || o.Guest.DeletionTimestamp != nil {
 		return false
 	}
-	switch o.Guest.Status.Phase {
-	case virtv1.VmPhaseUnset, virtv1.Pending, virtv1.Scheduling:
-		return true
-	}
-	return false
+	return precedesNode(o.Guest.Status.Phase)
+}
+
+// precedesNode tells that a guest has no node yet.
+func precedesNode(phase virtv1.VirtualMachineInstancePhase) bool {
+	return phase == virtv1.VmPhaseUnset || phase == virtv1.Pending || phase == virtv1.Scheduling
 }
 
 // beginsAnew tells that such a guest was made from what the machine is no more, for
