@@ -46,6 +46,13 @@ func TestWorkPerMachine(t *testing.T) {
 	if events > 4*few {
 		t.Errorf("%d events for %d machines", events, few)
 	}
+
+	again := startProgram(t, order{Namespace: c.namespace + "-module", Range: addresses})
+	c.waitCalm(0)
+	done = again.stop().work
+	if writes, reads, events := done.sums(); writes+reads+events > 0 {
+		t.Errorf("started again where nothing is left to do:\n%s", done.per(few))
+	}
 }
 
 // sums leaves out the lists and watches that fill the cache, and what is done once for
