@@ -56,7 +56,7 @@ func BenchmarkColdStart(b *testing.B) {
 		wall := time.Since(begin)
 		cold := program.stop()
 		b.Logf("%d machines run after %s: %s of CPU, %d MiB at the peak", *count, wall.Round(time.Second), cold.cpu.Round(time.Second), cold.peak>>20)
-		b.Log(cold.work.per(*count))
+		b.Log(cold.per(*count))
 		report(b, "cold", cold)
 		if cold.cpu > maxCPU || cold.peak > maxPeak {
 			b.Errorf("that is more than %s and %d MiB", maxCPU, maxPeak>>20)
