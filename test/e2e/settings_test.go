@@ -30,6 +30,10 @@ func TestWrongSettingIsRefused(t *testing.T) {
 		{"value that is none of the allowed", []string{"logLevel"}, "loud", []string{"logLevel", "debug"}},
 		{"name with a typo", []string{"virtualMachineCIDR"}, "10.66.10.0/24", []string{"virtualMachineCIDR"}},
 		{"wrong type deep inside", []string{"dvcr", "storage", "persistentVolumeClaim", "size"}, "big", []string{"dvcr.storage.persistentVolumeClaim.size"}},
+		{"ranges that machines would fall out of", []string{"virtualMachineCIDRs"}, []any{"10.66.99.0/24"},
+			[]string{"virtualMachineCIDRs", "addresses in use are in none of the ranges", "10.66.10."}},
+		{"range with nodes in it", []string{"virtualMachineCIDRs"}, []any{"10.66.10.0/24", "10.77.0.0/24"},
+			[]string{"virtualMachineCIDRs", "10.77.0.0/24 overlaps the address of node"}},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
