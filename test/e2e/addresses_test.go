@@ -31,7 +31,7 @@ func TestAddresses(t *testing.T) {
 	image(ctx, t, namespace, "tiny", "tiny.qcow2")
 	diskOfTiny(ctx, t, namespace, "root")
 	claim := fixedClaim(ctx, t, namespace, "fixed")
-	m := namedMachine(ctx, t, namespace, "web", "AlwaysOnUnlessStoppedManually")
+	m := fixedMachine(ctx, t, namespace, "web", "AlwaysOnUnlessStoppedManually")
 	waitReady(ctx, t, m)
 	expectUser(ctx, t, claim, "web")
 	if pod := launcher(ctx, t, m); pod.Status.PodIP != fixedAddress || m.Status.IPAddress != fixedAddress {
@@ -54,7 +54,7 @@ func TestAddresses(t *testing.T) {
 		remove(ctx, t, m)
 		waitGone(ctx, t, m)
 		expectUser(ctx, t, claim, "")
-		m = namedMachine(ctx, t, namespace, "again", "AlwaysOff")
+		m = fixedMachine(ctx, t, namespace, "again", "AlwaysOff")
 		waitPhase(ctx, t, m, v1alpha2.MachineStopped)
 		expectUser(ctx, t, claim, "again")
 	})
@@ -75,12 +75,12 @@ func fixedClaim(ctx context.Context, t *testing.T, namespace, name string) *v1al
 	return waitReady(ctx, t, claim)
 }
 
-func namedMachine(ctx context.Context, t *testing.T, namespace, name, runPolicy string) *v1alpha2.VirtualMachine {
+func fixedMachine(ctx context.Context, t *testing.T, namespace, name, runPolicy string) *v1alpha2.VirtualMachine {
 	t.Helper()
-	return create(ctx, t, namespace, namedManifest(name, runPolicy), &v1alpha2.VirtualMachine{})
+	return create(ctx, t, namespace, fixedManifest(name, runPolicy), &v1alpha2.VirtualMachine{})
 }
 
-func namedManifest(name, runPolicy string) string {
+func fixedManifest(name, runPolicy string) string {
 	return fmt.Sprintf(`
 metadata: {name: %s}
 spec:
@@ -117,7 +117,7 @@ func fixedLease(ctx context.Context, t *testing.T) *v1alpha2.VirtualMachineIPAdd
 }
 
 func checkSecondMachine(ctx context.Context, t *testing.T, namespace string) {
-	message := refusal(ctx, t, &v1alpha2.VirtualMachine{}, namespace, namedManifest("second", "AlwaysOff"))
+	message := refusal(ctx, t, &v1alpha2.VirtualMachine{}, namespace, fixedManifest("second", "AlwaysOff"))
 	for _, word := range []string{"spec.virtualMachineIPAddressName", "VirtualMachineIPAddress fixed is used by VirtualMachine web"} {
 		if !strings.Contains(message, word) {
 			t.Errorf("the refusal does not say %q: %s", word, message)
