@@ -81,14 +81,13 @@ func run(ctx context.Context, o options, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := mgr.Start(ctx); err != nil {
-		return err
+	err = mgr.Start(ctx)
+	if retirement.Due() {
+		// Also after an error: nobody will come to do it later.
+		logger.Info("removing all routes and rules, because the DaemonSet is gone", "daemonSet", daemonSet)
+		err = errors.Join(err, kernel.Clear())
 	}
-	if !retirement.Due() {
-		return nil
-	}
-	logger.Info("removing all routes and rules, because the DaemonSet is gone", "daemonSet", daemonSet)
-	return kernel.Clear()
+	return err
 }
 
 // parts are what the router is put together from.
