@@ -45,6 +45,10 @@ crash: $(SANDBOX) ## Kill the controllers before and after each write; `make tes
 e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
 	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=45m -v -tags=e2e
 
+.PHONY: rights
+rights: ## Add to test/render/testdata/used-rights.txt which rights the last end-to-end run made use of
+	go run ./test/rights -logs $(SANDBOX_STATE)/logs/node-1 -list test/render/testdata/used-rights.txt
+
 # Flags of the measurement, such as --only=qcow2 or --cdi=false.
 BENCH ?=
 

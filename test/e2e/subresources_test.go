@@ -100,7 +100,11 @@ func plainRequest(ctx context.Context, t *testing.T, who *rest.Config, verb stri
 	for key := range values {
 		request = request.Param(key, values.Get(key))
 	}
-	return request.Do(ctx).Raw()
+	result := request.Do(ctx)
+	if err := result.Error(); err != nil {
+		return nil, err
+	}
+	return result.Raw()
 }
 
 func expectStatus(t *testing.T, err error, code int32, want string) {
@@ -119,7 +123,10 @@ func TestSubresources(t *testing.T) {
 	waitReady(ctx, t, m)
 	all := clusterRole(t, "e2e-subresources", rbacv1.PolicyRule{
 		APIGroups: []string{"subresources.virtualization.deckhouse.io"}, Verbs: []string{"get", "update"},
-		Resources: []string{"virtualmachines/*"},
+		Resources: []string{
+			"virtualmachines/console", "virtualmachines/vnc", "virtualmachines/portforward", "virtualmachines/freeze",
+			"virtualmachines/unfreeze", "virtualmachines/addvolume", "virtualmachines/removevolume",
+		},
 	})
 	alice, bob := person(t, m.Namespace, "alice", all), person(t, m.Namespace, "bob", all)
 	nobody := person(t, m.Namespace, "nobody", nil)

@@ -27,7 +27,8 @@ import (
 var ownAccounts = []string{"virtualization-controller", "virtualization-api", "vm-router", "dvcr"}
 
 // auditEvent is what a test needs of a line of the API server's audit log. The
-// sandbox logs neither reads nor Events nor leases of leader election.
+// sandbox logs neither Events nor leases of leader election, and reads of the module's
+// own programs only.
 type auditEvent struct {
 	Verb string `json:"verb"`
 	User struct {

@@ -87,10 +87,10 @@ func TestRightsOfComponents(t *testing.T) {
 		role, group, resource string
 		verbs                 string
 	}{
-		{"d8:virtualization:virtualization-controller", "virtualization.deckhouse.io", "virtualmachines", "get list patch update watch"},
-		{"d8:virtualization:virtualization-controller", "virtualization.deckhouse.io", "virtualmachineipaddressleases", "create delete get list patch update watch"},
-		{"d8:virtualization:virtualization-controller", "kubevirt.io", "virtualmachines", "create delete get list patch update watch"},
-		{"d8:virtualization:virtualization-controller", "kubevirt.io", "kubevirts", "get list watch"},
+		{"d8:virtualization:virtualization-controller", "virtualization.deckhouse.io", "virtualmachines", "get list patch watch"},
+		{"d8:virtualization:virtualization-controller", "virtualization.deckhouse.io", "virtualmachineipaddressleases", "create delete get list patch watch"},
+		{"d8:virtualization:virtualization-controller", "kubevirt.io", "virtualmachines", "create delete get list patch watch"},
+		{"d8:virtualization:virtualization-controller", "kubevirt.io", "kubevirts", ""},
 		{"d8:virtualization:virtualization-controller", "", "secrets", "create delete get list patch watch"},
 		{"d8:virtualization:virtualization-controller", "", "nodes", "get list watch"},
 		{"virtualization-controller", "", "services", "create delete get list patch watch"},
