@@ -4,18 +4,20 @@
 package d8v
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	gorilla "github.com/gorilla/websocket"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // escapeKey is Ctrl+], the key that telnet and virsh leave a console with.
@@ -24,118 +26,274 @@ const escapeKey = 0x1d
 // errEscaped says that the user left; it is no failure.
 var errEscaped = errors.New("left by the user")
 
-func newConsoleCommand(flags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams) *cobra.Command {
-	var timeout time.Duration
+// takeover is how a stream that one person at a time uses is opened.
+type takeover struct {
+	timeout time.Duration
+	force   bool
+}
+
+func (o *takeover) addFlags(command *cobra.Command) {
+	command.Flags().DurationVar(&o.timeout, "connect-timeout", 30*time.Second, "how long to wait for the connection")
+	command.Flags().BoolVar(&o.force, "take-over", false, "take the session over from whoever has it, without asking")
+}
+
+func (c *cli) newConsoleCommand() *cobra.Command {
+	var options takeover
 	command := &cobra.Command{
-		Use:     "console NAME[.NAMESPACE]",
-		Short:   "Connect to the serial console of a machine",
-		Example: "  d8v console web\n  d8v console web.production",
-		Args:    cobra.ExactArgs(1),
+		Use:   "console MACHINE",
+		Short: "Connect to the serial console of a machine",
+		Long: `Connect to the serial console of a machine. Ctrl+] leaves. A connection that is lost is
+made again: the guest may be moving to another node.
+
+MACHINE is ` + targetForms + `.`,
+		Example:           c.examples("console web", "console web.production"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeMachine,
 		RunE: func(command *cobra.Command, args []string) error {
-			namespace, name, err := target(flags, args[0])
+			key, err := c.target(args[0])
 			if err != nil {
 				return err
 			}
-			config, err := flags.ToRESTConfig()
-			if err != nil {
-				return err
+			if err := c.console(command.Context(), key, options); err != nil {
+				return fmt.Errorf("console of %s: %w", key, c.explain(err))
 			}
-			ctx, cancel := context.WithTimeout(command.Context(), timeout)
-			defer cancel()
-			conn, err := openStream(ctx, config, namespace, name, "console", nil)
-			if err != nil {
-				return fmt.Errorf("console of %s/%s: %w", namespace, name, err)
-			}
-			_, _ = fmt.Fprintf(streams.ErrOut, "Connected to %s/%s. Press Enter for a prompt, Ctrl+] to leave.\r\n", namespace, name)
-			return runConsole(command.Context(), conn, streams)
+			return nil
 		},
 	}
-	command.Flags().DurationVar(&timeout, "connect-timeout", 30*time.Second, "how long to wait for the connection")
+	options.addFlags(command)
 	return command
 }
 
-// runConsole puts the terminal into raw mode, so that every key reaches the
-// guest, and joins it with conn until either side ends.
-func runConsole(ctx context.Context, conn *gorilla.Conn, streams genericiooptions.IOStreams) error {
-	if file, ok := streams.In.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		state, err := term.MakeRaw(int(file.Fd()))
-		if err != nil {
-			return fmt.Errorf("preparing the terminal: %w", err)
-		}
-		defer func() { _ = term.Restore(int(file.Fd()), state) }()
-	}
-	return join(ctx, conn, streams.In, streams.Out)
+func (c *cli) examples(lines ...string) string {
+	return "  " + c.name + " " + strings.Join(lines, "\n  "+c.name+" ")
 }
 
-// join copies in both directions until the context ends. It returns nil when the
-// user left, when the guest's side ended normally, or when the input ended and the
-// server closed.
-func join(ctx context.Context, conn *gorilla.Conn, in io.Reader, out io.Writer) error {
-	done := make(chan error, 2)
-	go func() { done <- receive(conn, out) }()
-	go func() {
-		// The end of a piped input does not end the console: its answer is still
-		// to come.
-		if err := send(conn, in); err != nil {
-			done <- err
-		}
-	}()
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
+// console joins the terminal with the console until the user leaves or the guest ends.
+func (c *cli) console(ctx context.Context, key client.ObjectKey, options takeover) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := c.openExclusive(ctx, key, "console", options)
+	if err != nil {
+		return err
 	}
-	_ = conn.WriteControl(gorilla.CloseMessage, gorilla.FormatCloseMessage(gorilla.CloseNormalClosure, ""), time.Now().Add(time.Second))
-	_ = conn.Close()
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("the console was left: %w", ctx.Err())
-	case errors.Is(err, errEscaped), gorilla.IsCloseError(err, gorilla.CloseNormalClosure):
-		return nil
-	case gorilla.IsCloseError(err, gorilla.CloseGoingAway):
-		return fmt.Errorf("the console was closed by the server: the machine stopped, or somebody else took the console over: %w", err)
-	default:
-		return fmt.Errorf("the connection was lost: %w", err)
+	c.say("Connected to %s. Press Enter for a prompt, Ctrl+] to leave.\r", key)
+	restore, err := rawTerminal(c.streams.In)
+	if err != nil {
+		hangUp(conn)
+		return err
+	}
+	defer restore()
+	keys := readKeys(ctx, c.streams.In)
+	for {
+		err := attach(ctx, conn, keys, c.streams.Out)
+		if done, err := ended(ctx, err); done {
+			return err
+		}
+		if conn, err = c.reconnect(ctx, key, keys, err); err != nil {
+			if errors.Is(err, errEscaped) {
+				return nil
+			}
+			return err
+		}
+		c.say("\r\nConnected to %s again.\r", key)
 	}
 }
+
+// ended tells whether the end of a connection is the end of the session, and with
+// what result.
+func ended(ctx context.Context, err error) (bool, error) {
+	var output *outputError
+	var closed *gorilla.CloseError
+	switch {
+	case ctx.Err() != nil:
+		return true, fmt.Errorf("the console was left: %w", ctx.Err())
+	case errors.Is(err, errEscaped), gorilla.IsCloseError(err, gorilla.CloseNormalClosure):
+		return true, nil
+	case errors.As(err, &output):
+		return true, output.err
+	case errors.As(err, &closed) && closed.Code == gorilla.CloseGoingAway:
+		return true, fmt.Errorf("somebody else took the console over: %s", closed.Text)
+	default:
+		return false, nil
+	}
+}
+
+// openExclusive opens a stream that one person at a time uses, and asks before it
+// takes it away from somebody.
+func (c *cli) openExclusive(ctx context.Context, key client.ObjectKey, stream string, options takeover) (*gorilla.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, options.timeout)
+	defer cancel()
+	other, err := c.otherHolder(ctx, key, stream)
+	// What keeps the server from answering shows in the next request.
+	if err == nil && other != nil {
+		if err := c.confirm(other, stream, options); err != nil {
+			return nil, err
+		}
+	}
+	return c.open(ctx, key, stream, nil)
+}
+
+func (c *cli) confirm(other *holder, stream string, options takeover) error {
+	if options.force {
+		c.say("Taking the %s over from %s.", stream, other)
+		return nil
+	}
+	refusal := fmt.Errorf("%s is used by %s: wait until it is free, or take it over by --take-over", stream, other)
+	if !isTerminal(c.streams.In) {
+		return refusal
+	}
+	_, _ = fmt.Fprintf(c.streams.ErrOut, "The %s is used by %s. Take it over? [y/N] ", stream, other)
+	answer, err := bufio.NewReader(c.streams.In).ReadString('\n')
+	if err != nil || !strings.EqualFold(strings.TrimSpace(answer), "y") {
+		return refusal
+	}
+	return nil
+}
+
+// reconnect tries until the machine can be reached again, the user leaves, or it is
+// certain that it is of no use.
+func (c *cli) reconnect(ctx context.Context, key client.ObjectKey, keys <-chan keystroke, lost error) (*gorilla.Conn, error) {
+	c.say("\r\nThe connection was lost (%v). Connecting again, Ctrl+] leaves.\r", lost)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.reconnectFor, fmt.Errorf("gave up after %s", c.reconnectFor))
+	defer cancel()
+	pace := c.retry
+	for {
+		conn, err := c.open(ctx, key, "console", nil)
+		if err == nil || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+			return conn, err
+		}
+		if apierrors.IsConflict(err) {
+			// The machine is not ready yet, or somebody else was faster.
+			if other, problem := c.otherHolder(ctx, key, "console"); problem == nil && other != nil {
+				return nil, err
+			}
+		}
+		if err := pause(ctx, keys, pace.Step()); err != nil {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// pause waits; keys that are pressed meanwhile have nowhere to go.
+func pause(ctx context.Context, keys <-chan keystroke, duration time.Duration) error {
+	timer := time.NewTimer(duration)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			return nil
+		case key, open := <-keys:
+			if key.escape {
+				return errEscaped
+			}
+			if !open {
+				keys = nil
+			}
+		}
+	}
+}
+
+// attach joins one connection with the terminal until either ends.
+func attach(ctx context.Context, conn *gorilla.Conn, keys <-chan keystroke, out io.Writer) error {
+	defer hangUp(conn)
+	received := make(chan error, 1)
+	go func() { received <- receive(conn, out) }()
+	for {
+		select {
+		case err := <-received:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case key, open := <-keys:
+			if !open {
+				// The end of a piped input does not end the console: its answer is
+				// still to come.
+				keys = nil
+				continue
+			}
+			if len(key.data) > 0 && conn.WriteMessage(gorilla.BinaryMessage, key.data) != nil {
+				// Why it cannot be written to is known to the side that reads.
+				_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+				return <-received
+			}
+			if key.escape {
+				return errEscaped
+			}
+		}
+	}
+}
+
+// outputError says that the terminal is gone; another connection would not help.
+type outputError struct{ err error }
+
+// Error implements error.
+func (e *outputError) Error() string { return e.err.Error() }
 
 func receive(conn *gorilla.Conn, out io.Writer) error {
 	for {
-		_, reader, err := conn.NextReader()
+		_, data, err := conn.ReadMessage()
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(out, reader); err != nil {
-			return err
+		if _, err := out.Write(data); err != nil {
+			return &outputError{err}
 		}
 	}
 }
 
-// send returns nil at the end of the input.
-func send(conn *gorilla.Conn, in io.Reader) error {
-	buffer := make([]byte, 1024)
-	for {
-		n, err := in.Read(buffer)
-		escaped := false
-		for i, key := range buffer[:n] {
-			if key == escapeKey {
-				n, escaped = i, true
-				break
+// keystroke is what was typed; escape is set when Ctrl+] came after it.
+type keystroke struct {
+	data   []byte
+	escape bool
+}
+
+// readKeys reads the terminal for all connections of a session. The channel is closed
+// at the end of the input.
+func readKeys(ctx context.Context, in io.Reader) <-chan keystroke {
+	keys := make(chan keystroke)
+	go func() {
+		defer close(keys)
+		for {
+			buffer := make([]byte, 1024)
+			n, err := in.Read(buffer)
+			key := keystroke{data: buffer[:n]}
+			if at := strings.IndexByte(string(key.data), escapeKey); at >= 0 {
+				key = keystroke{data: buffer[:at], escape: true}
+			}
+			if n > 0 {
+				select {
+				case keys <- key:
+				case <-ctx.Done():
+					return
+				}
+			}
+			if err != nil || key.escape {
+				return
 			}
 		}
-		if n > 0 {
-			if err := conn.WriteMessage(gorilla.BinaryMessage, buffer[:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case escaped:
-			return errEscaped
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
+	}()
+	return keys
+}
+
+func isTerminal(in io.Reader) bool {
+	file, ok := in.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// rawTerminal lets every key reach the guest; restore gives the terminal back.
+func rawTerminal(in io.Reader) (restore func(), err error) {
+	if !isTerminal(in) {
+		return func() {}, nil
 	}
+	descriptor := int(in.(*os.File).Fd())
+	state, err := term.MakeRaw(descriptor)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the terminal: %w", err)
+	}
+	return func() { _ = term.Restore(descriptor, state) }, nil
 }

@@ -4,103 +4,22 @@
 package d8v
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	gorilla "github.com/gorilla/websocket"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
-// fakeCluster answers consoles: it repeats each message in upper case, and ends
-// with closeCode after "bye".
-type fakeCluster struct {
-	mu        sync.Mutex
-	paths     []string
-	received  string
-	closeCode int
-	refuse    *metav1.Status
-}
-
-func (f *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	f.paths = append(f.paths, r.URL.RequestURI())
-	f.mu.Unlock()
-	if f.refuse != nil {
-		w.WriteHeader(int(f.refuse.Code))
-		_ = json.NewEncoder(w).Encode(f.refuse)
-		return
-	}
-	upgrader := gorilla.Upgrader{Subprotocols: []string{"plain.virtualization.deckhouse.io"}}
-	conn, err := upgrader.Upgrade(w, r, nil)
-	if err != nil {
-		return
-	}
-	defer func() { _ = conn.Close() }()
-	for {
-		kind, data, err := conn.ReadMessage()
-		if err != nil {
-			return
-		}
-		f.mu.Lock()
-		f.received += string(data)
-		f.mu.Unlock()
-		if string(data) == "bye" {
-			_ = conn.WriteControl(gorilla.CloseMessage, gorilla.FormatCloseMessage(f.closeCode, ""), time.Now().Add(time.Second))
-			return
-		}
-		if err := conn.WriteMessage(kind, bytes.ToUpper(data)); err != nil {
-			return
-		}
-	}
-}
-
-// run calls the client with a kubeconfig of the fake cluster, whose context has
-// the namespace "team".
-func run(t *testing.T, fake *fakeCluster, in io.Reader, args ...string) (string, error) {
-	t.Helper()
-	return runWith(t.Context(), t, fake, in, args...)
-}
-
-func runWith(ctx context.Context, t *testing.T, fake *fakeCluster, in io.Reader, args ...string) (string, error) {
-	t.Helper()
-	server := httptest.NewServer(fake)
-	t.Cleanup(server.Close)
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	content := `{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"k","namespace":"team"}}],"clusters":[{"name":"k","cluster":{"server":"` + server.URL + `"}}]}`
-	if err := os.WriteFile(kubeconfig, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	command := NewCommand(genericiooptions.IOStreams{In: in, Out: &out, ErrOut: io.Discard})
-	command.SetArgs(append([]string{"--kubeconfig", kubeconfig}, args...))
-	err := command.ExecuteContext(ctx)
-	return out.String(), err
-}
-
-// keys hands the client its input message by message.
-func keys(t *testing.T, messages ...string) io.Reader {
-	t.Helper()
-	reader, writer := io.Pipe()
-	t.Cleanup(func() { _ = writer.Close() })
-	go func() {
-		for _, message := range messages {
-			time.Sleep(50 * time.Millisecond)
-			_, _ = writer.Write([]byte(message))
-		}
-	}()
-	return reader
+func consoleOf(namespace, name string) string {
+	return "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/" + namespace + "/virtualmachines/" + name + "/console"
 }
 
 func TestConsole(t *testing.T) {
@@ -113,62 +32,113 @@ func TestConsole(t *testing.T) {
 		wantPath  string
 		wantErr   string
 	}{
+		{name: "the machine powers off", args: []string{"web"}, in: []string{"login", "bye"}, closeCode: 1000, want: "LOGIN", wantPath: consoleOf("team", "web")},
+		{name: "the user leaves", args: []string{"web"}, in: []string{"ls", "\x1d"}, want: "LS", wantPath: consoleOf("team", "web")},
+		{name: "a flag gives the namespace", args: []string{"-n", "other", "web"}, in: []string{"\x1d"}, wantPath: consoleOf("other", "web")},
+		{name: "the name carries the namespace", args: []string{"web.prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod", "web")},
+		{name: "the kind stands before the name", args: []string{"vm/web/prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod", "web")},
 		{
-			name: "the machine powers off", args: []string{"console", "web"}, in: []string{"login", "bye"}, closeCode: 1000,
-			want:     "LOGIN",
-			wantPath: "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/team/virtualmachines/web/console",
-		},
-		{
-			name: "the user leaves", args: []string{"console", "web"}, in: []string{"ls", "\x1d"}, want: "LS",
-			wantPath: "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/team/virtualmachines/web/console",
-		},
-		{
-			name: "a flag gives the namespace", args: []string{"console", "-n", "other", "web"}, in: []string{"\x1d"},
-			wantPath: "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/other/virtualmachines/web/console",
-		},
-		{
-			name: "the name carries the namespace", args: []string{"console", "web.prod"}, in: []string{"\x1d"},
-			wantPath: "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/prod/virtualmachines/web/console",
-		},
-		{
-			name: "somebody else takes over", args: []string{"console", "web"}, in: []string{"bye"}, closeCode: 1001,
-			wantPath: "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/team/virtualmachines/web/console",
-			wantErr:  "somebody else took the console over",
+			name: "somebody else takes over", args: []string{"web"}, in: []string{"bye"}, closeCode: 1001,
+			wantPath: consoleOf("team", "web"), wantErr: "somebody else took the console over: by bob",
 		},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			fake := &fakeCluster{closeCode: tc.closeCode}
-			out, err := run(t, fake, keys(t, tc.in...), tc.args...)
-			if tc.wantErr == "" && err != nil || tc.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tc.wantErr)) {
-				t.Fatalf("error: got %v, want %q", err, tc.wantErr)
+			got := call(t, fake, keys(t, tc.in...), append([]string{"console"}, tc.args...)...)
+			if tc.wantErr == "" && got.err != nil || tc.wantErr != "" && (got.err == nil || !strings.Contains(got.err.Error(), tc.wantErr)) {
+				t.Fatalf("error: got %v, want %q", got.err, tc.wantErr)
 			}
-			if out != tc.want {
-				t.Errorf("output: got %q, want %q", out, tc.want)
+			if got.out != tc.want {
+				t.Errorf("output: got %q, want %q", got.out, tc.want)
 			}
-			if len(fake.paths) != 1 || fake.paths[0] != tc.wantPath {
-				t.Errorf("requests: got %q, want %q", fake.paths, tc.wantPath)
+			if paths := fake.requests(); !slices.Equal(paths, []string{tc.wantPath}) {
+				t.Errorf("requests: got %q, want %q", paths, tc.wantPath)
 			}
 		})
 	}
 }
 
 func TestConsoleShowsTheServersRefusal(t *testing.T) {
-	fake := &fakeCluster{refuse: &metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: 409,
-		Reason: metav1.StatusReasonConflict, Message: "the machine is Stopped: start it first",
-	}}
-	_, err := run(t, fake, keys(t), "console", "web")
-	if err == nil || err.Error() != "console of team/web: the machine is Stopped: start it first" {
-		t.Errorf("got %v", err)
+	for _, test := range []struct {
+		refusal *metav1.Status
+		want    string
+	}{
+		{status(409, metav1.StatusReasonConflict, "the machine is Stopped: start it first"), "console of team/web: the machine is Stopped: start it first"},
+		{status(404, metav1.StatusReasonNotFound, `virtualmachines "web" not found`), "name the namespace by NAME.NAMESPACE or -n"},
+		{
+			status(403, metav1.StatusReasonForbidden, `User "bob" cannot get resource "virtualmachines/console" in API group "subresources.virtualization.deckhouse.io"`),
+			"ask an administrator for the access level PrivilegedUser or higher",
+		},
+		{status(401, metav1.StatusReasonUnauthorized, "Unauthorized"), "log in again"},
+		{status(503, metav1.StatusReasonServiceUnavailable, "the server is currently unable"), "see the Pods in d8-virtualization"},
+	} {
+		fake := &fakeCluster{refuse: []*metav1.Status{test.refusal}}
+		fails(t, call(t, fake, keys(t), "console", "web").err, test.want)
 	}
 }
 
-func TestBadArguments(t *testing.T) {
-	for _, argument := range []string{".team", "web."} {
-		_, err := run(t, &fakeCluster{}, keys(t), "console", argument)
-		if err == nil || !strings.Contains(err.Error(), "give NAME or NAME.NAMESPACE") {
-			t.Errorf("%q: got %v", argument, err)
+// A connection that is cut is made again: by then the guest runs elsewhere, or the
+// server is another one. What is typed afterwards reaches it.
+func TestConsoleReconnects(t *testing.T) {
+	for name, lose := range map[string]string{"without a word": "cut", "because the server restarts": "bye"} {
+		t.Run(name, func(t *testing.T) {
+			fake := &fakeCluster{closeCode: 1012, refuse: []*metav1.Status{
+				nil, status(409, metav1.StatusReasonConflict, "the machine is Starting"), status(503, metav1.StatusReasonServiceUnavailable, "wait"), nil,
+			}}
+			got := call(t, fake, keys(t, "one", lose, "", "", "", "two", "\x1d"), "console", "web")
+			if got.err != nil || !strings.HasSuffix(got.out, "TWO") || len(fake.requests()) != 4 {
+				t.Errorf("got %+v after %d requests", got, len(fake.requests()))
+			}
+			if !strings.Contains(got.said, "Connecting again, Ctrl+] leaves") || !strings.Contains(got.said, "Connected to team/web again") {
+				t.Errorf("it said %q", got.said)
+			}
+		})
+	}
+}
+
+func TestConsoleGivesUp(t *testing.T) {
+	busy := status(409, metav1.StatusReasonConflict, "console is used by bob")
+	for _, test := range []struct {
+		name    string
+		refusal *metav1.Status
+		holder  string
+		want    string
+	}{
+		{"the machine is gone", status(404, metav1.StatusReasonNotFound, "no such machine"), "{}", "no such machine"},
+		{"the right is gone", status(403, metav1.StatusReasonForbidden, "no more"), "{}", "no more"},
+		{"somebody was faster", busy, `{"holder":"bob"}`, "console is used by bob"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			// The holder is asked for before the first connection too: nobody, then.
+			fake := &fakeCluster{refuse: []*metav1.Status{nil, test.refusal}, holder: test.holder}
+			fails(t, call(t, fake, keys(t, "cut"), "console", "web", "--take-over").err, test.want)
+		})
+	}
+}
+
+func TestLeavingWhileItConnectsAgain(t *testing.T) {
+	fake := &fakeCluster{refuse: []*metav1.Status{nil}}
+	for range 10000 {
+		fake.refuse = append(fake.refuse, status(503, metav1.StatusReasonServiceUnavailable, "wait"))
+	}
+	if got := call(t, fake, keys(t, "cut", "x", "\x1d"), "console", "web"); got.err != nil {
+		t.Errorf("got %v", got.err)
+	}
+}
+
+func TestConsoleOfSomebodyElse(t *testing.T) {
+	const bob = `{"holder":"bob","startTime":"2026-01-02T03:04:05Z","client":"10.0.0.9 d8v"}`
+	got := call(t, &fakeCluster{holder: bob}, keys(t), "console", "web")
+	fails(t, got.err, "console is used by bob (10.0.0.9 d8v) since 2026-01-02T03:04:05Z", "--take-over")
+	got = call(t, &fakeCluster{holder: bob}, keys(t, "\x1d"), "console", "web", "--take-over")
+	if got.err != nil || !strings.Contains(got.said, "Taking the console over from bob") {
+		t.Errorf("got %+v", got)
+	}
+	// One's own session is taken over without a word, and a server may not know of holders.
+	for _, holder := range []string{`{"holder":"alice"}`, "{}", "not JSON"} {
+		if got := call(t, &fakeCluster{holder: holder}, keys(t, "\x1d"), "console", "web"); got.err != nil {
+			t.Errorf("%s: %v", holder, got.err)
 		}
 	}
 }
@@ -179,20 +149,9 @@ func TestConsoleEndsWithItsContext(t *testing.T) {
 	ended := make(chan error, 1)
 	fake := &fakeCluster{}
 	go func() {
-		_, err := runWith(ctx, t, fake, keys(t), "console", "web")
-		ended <- err
+		ended <- callWith(ctx, t, fake, genericiooptions.IOStreams{In: keys(t), Out: io.Discard, ErrOut: io.Discard}, "console", "web")
 	}()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		fake.mu.Lock()
-		connected := len(fake.paths) == 1
-		fake.mu.Unlock()
-		if connected {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it never connected")
-		}
-	}
+	eventually(t, "it never connected", func() bool { return len(fake.requests()) == 1 })
 	cancel()
 	select {
 	case err := <-ended:
@@ -206,39 +165,28 @@ func TestConsoleEndsWithItsContext(t *testing.T) {
 
 // The end of a piped input is no reason to leave: the answer is still to come.
 func TestConsoleOfAPipeWaitsForTheAnswer(t *testing.T) {
-	out, err := run(t, &fakeCluster{closeCode: 1000}, strings.NewReader("bye"), "console", "web")
-	if err != nil || out != "" {
-		t.Errorf("got %q, %v", out, err)
+	got := call(t, &fakeCluster{closeCode: 1000}, strings.NewReader("bye"), "console", "web")
+	if got.err != nil || got.out != "" {
+		t.Errorf("got %+v", got)
 	}
 }
 
 func TestKeysBeforeTheEscapeKeyAreSent(t *testing.T) {
 	fake := &fakeCluster{}
-	if _, err := run(t, fake, io.MultiReader(slowly("reb"), slowly("oot\x1dnever sent")), "console", "web"); err != nil {
-		t.Fatal(err)
+	if got := call(t, fake, keys(t, "reb", "oot\x1dnever sent"), "console", "web"); got.err != nil {
+		t.Fatal(got.err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		fake.mu.Lock()
-		received := fake.received
-		fake.mu.Unlock()
-		if received == "reboot" {
-			return
-		}
-		if time.Now().After(deadline) || len(received) > len("reboot") {
-			t.Fatalf("the guest got %q", received)
-		}
-	}
+	eventually(t, "the keys never came", func() bool { return fake.got() == "reboot" })
 }
 
-// slowly gives its text after a while, as people type.
-func slowly(text string) io.Reader {
-	reader, writer := io.Pipe()
-	go func() {
-		time.Sleep(50 * time.Millisecond)
-		_, _ = writer.Write([]byte(text))
-		_ = writer.Close()
-	}()
-	return reader
+// brokenTerminal is gone.
+type brokenTerminal struct{}
+
+func (brokenTerminal) Write([]byte) (int, error) { return 0, errors.New("the terminal is gone") }
+
+func TestConsoleWithoutATerminalEnds(t *testing.T) {
+	err := callWith(t.Context(), t, &fakeCluster{}, genericiooptions.IOStreams{In: keys(t, "x"), Out: brokenTerminal{}, ErrOut: io.Discard}, "console", "web")
+	fails(t, err, "the terminal is gone")
 }
 
 func TestConnectTimeout(t *testing.T) {

@@ -5,27 +5,81 @@ package d8v
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
+	"fmt"
 	"net/url"
+	"time"
 
 	gorilla "github.com/gorilla/websocket"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/rest"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/internal/subresources/names"
 	"github.com/deckhouse/virtualization/internal/wsdial"
 )
 
-// openStream opens a stream of a machine. A refusal by the server comes back in
-// its own words.
-func openStream(ctx context.Context, config *rest.Config, namespace, name, stream string, query url.Values) (*gorilla.Conn, error) {
-	conn, err := wsdial.Dial(ctx, config, wsdial.Target{
-		Path:  []string{"apis", names.Group, names.Version, "namespaces", namespace, "virtualmachines", name, stream},
-		Query: query, Subprotocol: names.Subprotocol,
-	})
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
-		return nil, errors.New(status.Status().Message)
+// streamPath is where a stream of a machine is, below the server's root.
+func streamPath(key client.ObjectKey, stream string) []string {
+	return []string{"apis", names.Group, names.Version, "namespaces", key.Namespace, "virtualmachines", key.Name, stream}
+}
+
+// open opens a stream of a machine. The server's refusal keeps its kind.
+func (c *cli) open(ctx context.Context, key client.ObjectKey, stream string, query url.Values) (*gorilla.Conn, error) {
+	config, err := c.flags.ToRESTConfig()
+	if err != nil {
+		return nil, c.explain(err)
 	}
-	return conn, err
+	return wsdial.Dial(ctx, config, wsdial.Target{Path: streamPath(key, stream), Query: query, Subprotocol: names.Subprotocol})
+}
+
+// hangUp ends a stream in good order.
+func hangUp(conn *gorilla.Conn) {
+	_ = conn.WriteControl(gorilla.CloseMessage, gorilla.FormatCloseMessage(gorilla.CloseNormalClosure, ""), time.Now().Add(time.Second))
+	_ = conn.Close()
+}
+
+// holder is who uses a console or a display.
+type holder struct {
+	Name   string      `json:"holder"`
+	Since  metav1.Time `json:"startTime"`
+	Client string      `json:"client"`
+}
+
+// String implements fmt.Stringer.
+func (h *holder) String() string {
+	text := h.Name
+	if h.Client != "" {
+		text += " (" + h.Client + ")"
+	}
+	if !h.Since.IsZero() {
+		text += " since " + h.Since.UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
+// otherHolder is who uses the stream, when that is somebody else; nil when it is
+// free, the user's own, or the server does not tell. A server that does not answer
+// the question would not take the stream away from anybody unasked either.
+func (c *cli) otherHolder(ctx context.Context, key client.ObjectKey, stream string) (*holder, error) {
+	cluster, err := c.cluster()
+	if err != nil {
+		return nil, err
+	}
+	text, err := cluster.CoreV1().RESTClient().Get().AbsPath(streamPath(key, stream)...).Param("probe", "true").Do(ctx).Raw()
+	if err != nil {
+		return nil, err
+	}
+	held := &holder{}
+	if json.Unmarshal(text, held) != nil || held.Name == "" {
+		return nil, nil
+	}
+	me, err := cluster.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("finding out whether %s is you: %w", held.Name, err)
+	}
+	if me.Status.UserInfo.Username == held.Name {
+		return nil, nil
+	}
+	return held, nil
 }

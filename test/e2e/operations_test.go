@@ -59,6 +59,7 @@ func TestOperations(t *testing.T) {
 		waitOperation(ctx, t, order(ctx, t, namespace, "Start", false), v1alpha2.OperationCompleted)
 		waitPhase(ctx, t, m, v1alpha2.MachineRunning)
 	})
+	t.Run("by the client", func(t *testing.T) { checkOrdersOfTheClient(ctx, t, m) })
 }
 
 // newOrder is an operation on the machine "web".
