@@ -5,6 +5,7 @@ package d8v
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +113,7 @@ func ended(ctx context.Context, err error) (bool, error) {
 	case errors.As(err, &output):
 		return true, output.err
 	case errors.As(err, &closed) && closed.Code == gorilla.CloseGoingAway:
-		return true, fmt.Errorf("somebody else took the console over: %s", closed.Text)
+		return true, fmt.Errorf("the session has ended: %s", cmp.Or(closed.Text, "somebody else took it over"))
 	default:
 		return false, nil
 	}

@@ -39,7 +39,7 @@ func TestConsole(t *testing.T) {
 		{name: "the kind stands before the name", args: []string{"vm/web/prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod", "web")},
 		{
 			name: "somebody else takes over", args: []string{"web"}, in: []string{"bye"}, closeCode: 1001,
-			wantPath: consoleOf("team", "web"), wantErr: "somebody else took the console over: by bob",
+			wantPath: consoleOf("team", "web"), wantErr: "the session has ended: by bob",
 		},
 	}
 	for _, tc := range cases {

@@ -59,7 +59,8 @@ func (c *cli) explain(err error) error {
 			return &remedy{shorter, rightFor(message)}
 		case apierrors.IsNotFound(err):
 			return &remedy{shorter, "look with `kubectl get virtualmachines.virtualization.deckhouse.io --all-namespaces`, and name the namespace by NAME.NAMESPACE or -n"}
-		case apierrors.IsServiceUnavailable(err):
+		case apierrors.IsServiceUnavailable(err) && strings.HasPrefix(message, "the server is currently unable"):
+			// So kube-apiserver speaks of a server behind it; others say what is away.
 			return &remedy{shorter, "the module's virtualization-api does not answer; try again in a moment, and see the Pods in d8-virtualization"}
 		}
 		return shorter
