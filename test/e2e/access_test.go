@@ -53,7 +53,7 @@ func TestAccess(t *testing.T) {
 	t.Run("scp", func(t *testing.T) { way.checkCopies(ctx, t) })
 	t.Run("port-forward", func(t *testing.T) { way.checkForwarding(ctx, t) })
 	t.Run("ansible-inventory", func(t *testing.T) { way.checkInventory(ctx, t) })
-	t.Run("vnc", func(t *testing.T) { checkDisplay(ctx, t) })
+	t.Run("vnc", func(t *testing.T) { checkProxyOfDisplay(ctx, t) })
 	t.Run("collect-debug-info", func(t *testing.T) { checkDebugInfo(ctx, t) })
 	t.Run("as a plugin of kubectl", func(t *testing.T) { checkPlugin(ctx, t) })
 	t.Run("the console survives the server", func(t *testing.T) { checkReconnect(ctx, t) })
@@ -228,8 +228,8 @@ func (w *login) checkInventory(ctx context.Context, t *testing.T) {
 	}
 }
 
-// checkDisplay reads the greeting of VNC through the proxy.
-func checkDisplay(ctx context.Context, t *testing.T) {
+// checkProxyOfDisplay reads the greeting of VNC through the proxy.
+func checkProxyOfDisplay(ctx context.Context, t *testing.T) {
 	proxy := running(ctx, t, "vnc", helloGuest, "--proxy-only", "--take-over")
 	port := proxy.sees(ctx, `"port":(\d+)`)[1]
 	conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", port), 5*time.Second)

@@ -46,13 +46,13 @@ func TestRoles(t *testing.T) {
 	}
 	for column, level := range rights.Levels {
 		t.Run(level.Level, func(t *testing.T) {
-			someone := newPerson(t, namespace, level.Level)
+			someone := newSubject(t, namespace, level.Level)
 			someone.bindAccessLevel(ctx, t, rights, column)
 			someone.compare(ctx, t, rights, column)
 			someone.tryRequests(ctx, t, rights, column)
 		})
 		t.Run(level.Level+" by the newer role model", func(t *testing.T) {
-			someone := newPerson(t, namespace, level.Level+"-v2")
+			someone := newSubject(t, namespace, level.Level+"-v2")
 			someone.bindUseAndManage(ctx, t, level)
 			someone.compare(ctx, t, rights, column)
 			someone.tryRequests(ctx, t, rights, column)
@@ -65,7 +65,7 @@ func TestRoles(t *testing.T) {
 // rights on its objects; they are of no use, since only the module may write them.
 func TestEngineIsNobodys(t *testing.T) {
 	ctx := deadline(t, time.Minute)
-	owner := newPerson(t, newNamespace(t), "owner")
+	owner := newSubject(t, newNamespace(t), "owner")
 	owner.bind(ctx, t, "admin", true)
 	owner.waitFor(ctx, t, "an owner of the namespace", func() []string {
 		if !owner.may(ctx, t, review{group: "", resource: "pods", verb: "create"}) {
@@ -97,15 +97,15 @@ func TestEngineIsNobodys(t *testing.T) {
 	}
 }
 
-// person is a user of one test; admin is whoever runs the tests.
-type person struct {
+// subject is a user of one test; admin is whoever runs the tests.
+type subject struct {
 	name, namespace string
 	admin           kubernetes.Interface
 	clients         kubernetes.Interface
 	objects         dynamic.Interface
 }
 
-func newPerson(t *testing.T, namespace, who string) *person {
+func newSubject(t *testing.T, namespace, who string) *subject {
 	t.Helper()
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -113,15 +113,15 @@ func newPerson(t *testing.T, namespace, who string) *person {
 	}
 	config.QPS = -1
 	own := rest.CopyConfig(config)
-	p := &person{name: namespace + "-" + strings.ToLower(who), namespace: namespace}
+	p := &subject{name: namespace + "-" + strings.ToLower(who), namespace: namespace}
 	own.Impersonate = rest.ImpersonationConfig{UserName: p.name}
 	p.admin = kubernetes.NewForConfigOrDie(config)
 	p.clients, p.objects = kubernetes.NewForConfigOrDie(own), dynamic.NewForConfigOrDie(own)
 	return p
 }
 
-// bind gives the person a ClusterRole, in the namespace or in the cluster.
-func (p *person) bind(ctx context.Context, t *testing.T, role string, inNamespace bool) {
+// bind gives the subject a ClusterRole, in the namespace or in the cluster.
+func (p *subject) bind(ctx context.Context, t *testing.T, role string, inNamespace bool) {
 	t.Helper()
 	reference := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
 	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: p.name}}
@@ -144,7 +144,7 @@ func (p *person) bind(ctx context.Context, t *testing.T, role string, inNamespac
 
 // bindAccessLevel does what user-authz does: it binds the annotated roles of the
 // level and of all before it.
-func (p *person) bindAccessLevel(ctx context.Context, t *testing.T, rights *rbac.Rights, column int) {
+func (p *subject) bindAccessLevel(ctx context.Context, t *testing.T, rights *rbac.Rights, column int) {
 	t.Helper()
 	found, err := p.admin.RbacV1().ClusterRoles().List(ctx, metav1.ListOptions{LabelSelector: "module=virtualization"})
 	if err != nil {
@@ -166,7 +166,7 @@ func (p *person) bindAccessLevel(ctx context.Context, t *testing.T, rights *rbac
 
 // bindUseAndManage binds the two roles, and what Deckhouse's d8:use:dict gives of our
 // kinds to everybody with a role in some namespace.
-func (p *person) bindUseAndManage(ctx context.Context, t *testing.T, level rbac.Level) {
+func (p *subject) bindUseAndManage(ctx context.Context, t *testing.T, level rbac.Level) {
 	t.Helper()
 	dictionary := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: p.name + "-dict"},
@@ -193,7 +193,7 @@ type review struct {
 	cluster                            bool
 }
 
-func (p *person) may(ctx context.Context, t *testing.T, question review) bool {
+func (p *subject) may(ctx context.Context, t *testing.T, question review) bool {
 	t.Helper()
 	attributes := &authorizationv1.ResourceAttributes{
 		Group: question.group, Resource: question.resource, Subresource: question.subresource, Verb: question.verb, Namespace: p.namespace,
@@ -212,7 +212,7 @@ func (p *person) may(ctx context.Context, t *testing.T, question review) bool {
 
 // waitFor repeats a comparison until nothing differs: the API server hears of new
 // bindings a moment after they were made.
-func (p *person) waitFor(ctx context.Context, t *testing.T, who string, differences func() []string) {
+func (p *subject) waitFor(ctx context.Context, t *testing.T, who string, differences func() []string) {
 	t.Helper()
 	var last []string
 	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
@@ -225,7 +225,7 @@ func (p *person) waitFor(ctx context.Context, t *testing.T, who string, differen
 }
 
 // compare asks for every cell of a column.
-func (p *person) compare(ctx context.Context, t *testing.T, rights *rbac.Rights, column int) {
+func (p *subject) compare(ctx context.Context, t *testing.T, rights *rbac.Rights, column int) {
 	t.Helper()
 	p.waitFor(ctx, t, p.name, func() []string {
 		var found []string
@@ -262,7 +262,7 @@ var engine = map[string][]string{
 	"cdi.kubevirt.io": {"datavolumes", "cdis"},
 }
 
-func (p *person) holdsOfEngine(ctx context.Context, t *testing.T, groups ...string) []string {
+func (p *subject) holdsOfEngine(ctx context.Context, t *testing.T, groups ...string) []string {
 	t.Helper()
 	var held []string
 	for _, group := range groups {
@@ -302,7 +302,7 @@ var kinds = map[string]string{
 }
 
 // tryRequests sends what the cells of a column are about; nothing that is written stays.
-func (p *person) tryRequests(ctx context.Context, t *testing.T, rights *rbac.Rights, column int) {
+func (p *subject) tryRequests(ctx context.Context, t *testing.T, rights *rbac.Rights, column int) {
 	t.Helper()
 	for _, row := range rights.Resources {
 		granted := rights.VerbsOf(row.Cells[column])
@@ -321,7 +321,7 @@ func (p *person) tryRequests(ctx context.Context, t *testing.T, rights *rbac.Rig
 
 // check tells a refusal for want of rights from every other answer: what is asked for
 // is not there, so that whoever may ask is told that, or that it would have been done.
-func (p *person) check(t *testing.T, what string, err error, allowed bool) {
+func (p *subject) check(t *testing.T, what string, err error, allowed bool) {
 	t.Helper()
 	forbidden := apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
 	missing := apierrors.IsNotFound(err) || err != nil && strings.Contains(err.Error(), "Not found")
@@ -330,7 +330,7 @@ func (p *person) check(t *testing.T, what string, err error, allowed bool) {
 	}
 }
 
-func (p *person) request(ctx context.Context, t *testing.T, row rbac.Resource, verb string) error {
+func (p *subject) request(ctx context.Context, t *testing.T, row rbac.Resource, verb string) error {
 	t.Helper()
 	var api dynamic.ResourceInterface = p.objects.Resource(schema.GroupVersionResource{Group: ourGroup, Version: "v1alpha2", Resource: row.Name})
 	if !row.Cluster {
@@ -367,7 +367,7 @@ func (p *person) request(ctx context.Context, t *testing.T, row rbac.Resource, v
 	return err
 }
 
-func (p *person) object(t *testing.T, row rbac.Resource) *unstructured.Unstructured {
+func (p *subject) object(t *testing.T, row rbac.Resource) *unstructured.Unstructured {
 	t.Helper()
 	spec := map[string]any{}
 	if err := yaml.Unmarshal([]byte(manifests[row.Name]), &spec); err != nil {
@@ -384,7 +384,7 @@ func (p *person) object(t *testing.T, row rbac.Resource) *unstructured.Unstructu
 }
 
 // stream asks for a subresource of a machine that is not there.
-func (p *person) stream(ctx context.Context, method, name string) error {
+func (p *subject) stream(ctx context.Context, method, name string) error {
 	return p.clients.CoreV1().RESTClient().Verb(method).
 		AbsPath("apis", streamGroup, "v1alpha2", "namespaces", p.namespace, "virtualmachines", "e2e-not-there", name).
 		Param("port", "22").Do(ctx).Error()
