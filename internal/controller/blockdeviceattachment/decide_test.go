@@ -335,23 +335,3 @@ func TestDeletion(t *testing.T) {
 		})
 	}
 }
-
-func TestMatches(t *testing.T) {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{"zone": "a"}}}
-	for _, test := range []struct {
-		term corev1.NodeSelectorTerm
-		want bool
-	}{
-		{corev1.NodeSelectorTerm{}, true},
-		{corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: "Exists"}}}, true},
-		{corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: "NotIn", Values: []string{"a"}}}}, false},
-		{corev1.NodeSelectorTerm{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: "In", Values: []string{"node-1"}}}}, true},
-		{corev1.NodeSelectorTerm{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: "In", Values: []string{"node-2"}}}}, false},
-		// The scheduler says what is wrong with this one.
-		{corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: "Odd"}}}, true},
-	} {
-		if got := matches(test.term, node); got != test.want {
-			t.Errorf("%+v: %v", test.term, got)
-		}
-	}
-}

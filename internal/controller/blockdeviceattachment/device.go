@@ -11,14 +11,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/utils/ptr"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
+	"github.com/deckhouse/virtualization/internal/controller/shared/placement"
 )
 
 // verdict is the outcome of looking at one thing that an attachment depends on.
@@ -160,46 +159,10 @@ func newCopy(o Observed) (claim *corev1.PersistentVolumeClaim, problem string) {
 	}, ""
 }
 
-// operators translates the words of volumes into those of the label library.
-var operators = map[corev1.NodeSelectorOperator]selection.Operator{
-	corev1.NodeSelectorOpIn:           selection.In,
-	corev1.NodeSelectorOpNotIn:        selection.NotIn,
-	corev1.NodeSelectorOpExists:       selection.Exists,
-	corev1.NodeSelectorOpDoesNotExist: selection.DoesNotExist,
-	corev1.NodeSelectorOpGt:           selection.GreaterThan,
-	corev1.NodeSelectorOpLt:           selection.LessThan,
-}
-
 // isReachable tells whether the guest's node can reach the volume. As long as there
 // is no volume or no guest, nothing speaks against it.
 func isReachable(o Observed) bool {
-	if o.Volume == nil || o.Node == nil || o.Volume.Spec.NodeAffinity == nil || o.Volume.Spec.NodeAffinity.Required == nil {
-		return true
-	}
-	for _, term := range o.Volume.Spec.NodeAffinity.Required.NodeSelectorTerms {
-		if matches(term, o.Node) {
-			return true
-		}
-	}
-	return false
-}
-
-// matches tells whether the node fulfils all of a term. What cannot be read does not
-// hold anything up: the scheduler says what is wrong with it.
-func matches(term corev1.NodeSelectorTerm, node *corev1.Node) bool {
-	for _, expression := range term.MatchExpressions {
-		requirement, err := labels.NewRequirement(expression.Key, operators[expression.Operator], expression.Values)
-		if err == nil && !requirement.Matches(labels.Set(node.Labels)) {
-			return false
-		}
-	}
-	for _, expression := range term.MatchFields {
-		requirement, err := labels.NewRequirement(expression.Key, operators[expression.Operator], expression.Values)
-		if err == nil && !requirement.Matches(labels.Set{metav1.ObjectNameField: node.Name}) {
-			return false
-		}
-	}
-	return true
+	return o.Volume == nil || o.Node == nil || placement.Reaches(o.Volume, o.Node)
 }
 
 // judgeMachine tells whether the machine can take the device at once.

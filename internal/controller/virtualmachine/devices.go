@@ -29,7 +29,7 @@ func (o Observed) place(device kubevirt.Device) kubevirt.Device {
 	}
 	volume := o.guestVolume(kubevirt.VolumeName(device.Ref.Kind, device.Ref.Name))
 	if volume == nil {
-		device.Plugged = kubevirt.CanPlug(&o.Machine.Spec, device)
+		device.Plugged = kubevirt.CanPlug(&o.Machine.Spec, device) && !o.isApart(device.PersistentVolumeClaim)
 	} else {
 		device.Plugged = kubevirt.IsPlugged(volume)
 	}
@@ -141,6 +141,10 @@ func whyDevicesWait(o Observed) string {
 	}
 	for _, ref := range o.Machine.Spec.BlockDeviceRefs {
 		if indexOf(started.BlockDeviceRefs, ref) < 0 && !o.plugs(ref) {
+			if o.isApart(o.claimOf(ref)) {
+				return fmt.Sprintf("the volume of %s %s cannot be reached from node %s, where the guest runs; moving the machine may help as well",
+					ref.Kind, ref.Name, o.Guest.Status.NodeName)
+			}
 			return fmt.Sprintf("%s %s cannot be plugged into a running guest: an attachment can do that with an image, "+
 				"and only guests with enableParavirtualization take devices", ref.Kind, ref.Name)
 		}
@@ -174,7 +178,17 @@ func (o Observed) plugs(ref v1alpha2.BlockDeviceRef) bool {
 	if ref.Kind == v1alpha2.BlockDeviceVirtualDisk && device.PersistentVolumeClaim == "" {
 		device.PersistentVolumeClaim = "to be made"
 	}
-	return kubevirt.CanPlug(&o.Machine.Spec, device)
+	return kubevirt.CanPlug(&o.Machine.Spec, device) && !o.isApart(device.PersistentVolumeClaim)
+}
+
+// claimOf is the claim of a disk that the spec names; empty for everything else.
+func (o Observed) claimOf(ref v1alpha2.BlockDeviceRef) string {
+	for _, device := range o.Devices {
+		if device.Disk != nil && device.Ref.Kind == ref.Kind && device.Ref.Name == ref.Name {
+			return device.Disk.Status.Target.PersistentVolumeClaimName
+		}
+	}
+	return ""
 }
 
 // blockDevices lists the machine's devices with what the guest makes of them: those

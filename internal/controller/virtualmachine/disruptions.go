@@ -59,6 +59,8 @@ func setMigratable(conditions *shared.Conditions, o Observed) {
 			reason = v1alpha2.ReasonVirtualMachineNonMigratable
 		}
 		conditions.False(v1alpha2.ConditionMigratable, reason, "The guest cannot be moved: "+whyNotMigratable(o, condition))
+	case len(o.OtherNodes) == 0 && len(o.Tied) > 0:
+		conditions.False(v1alpha2.ConditionMigratable, v1alpha2.ReasonVirtualMachineDisksNotMigratable, "The guest cannot be moved: "+whyTied(o))
 	case len(o.OtherNodes) == 0:
 		conditions.False(v1alpha2.ConditionMigratable, v1alpha2.ReasonVirtualMachineNonMigratable,
 			"The guest cannot be moved: apart from "+o.Guest.Status.NodeName+" no node has the processor, the labels and the taints that the machine asks for.")

@@ -66,7 +66,7 @@
 //
 //	condition         reason                                  status  who acts
 //	Migratable        VirtualMachineMigratable                True
-//	                  VirtualMachineDisksNotMigratable        False   the user: disks on ReadWriteMany volumes
+//	                  VirtualMachineDisksNotMigratable        False   the user: disks on ReadWriteMany volumes that other nodes reach
 //	                  VirtualMachineHostDevicesNotMigratable  False   the user: stop it before its node is emptied
 //	                  VirtualMachineNonMigratable             False   the administrator: another node, or as above
 //	Migrating         Pending, ReadyToMigrate                 False   nobody: the message says how far it is

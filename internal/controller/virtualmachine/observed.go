@@ -47,6 +47,11 @@ type Observed struct {
 	Migration *virtv1.VirtualMachineInstanceMigration
 	// OtherNodes could take the running guest, sorted.
 	OtherNodes []string
+	// Tied are the claims that took nodes off them: only some nodes reach their volumes.
+	Tied []string
+	// Apart are the claims that the running guest does not have and that its node does
+	// not reach.
+	Apart []string
 	// Silence is how the guest's node fails to answer.
 	Silence *Silence
 	// Binding is what the nodes' reports come to.

@@ -245,7 +245,7 @@ func (r *reconciler) observeNodes(ctx context.Context, o *Observed) error {
 		o.OtherNodes = placement.Others(o.Guest, nodes.Items)
 		o.Silence = silenceOf(o.Guest.Status.NodeName, nodes.Items)
 	}
-	return nil
+	return r.observeVolumes(ctx, o, nodes.Items)
 }
 
 // migration is the one that is under way, of which the engine lets there be one at
