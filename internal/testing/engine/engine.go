@@ -50,6 +50,8 @@ type Engine struct {
 	clutched map[string]bool
 	// haunted are the machines whose next guest is refused by its node.
 	haunted map[client.ObjectKey]bool
+	// growing tells that guests are started with room to grow.
+	growing bool
 }
 
 // Start plays KubeVirt in one namespace until the test ends.
@@ -140,7 +142,7 @@ func (e *Engine) power(ctx context.Context, machine *virtv1.VirtualMachine, gues
 		controllerutil.RemoveFinalizer(machine, finalizer)
 		return e.client.Update(ctx, machine)
 	case guest == nil && wantsStart(machine, strategy):
-		return e.client.Create(ctx, newGuest(machine))
+		return e.start(ctx, machine)
 	case guest == nil:
 		return nil
 	case guest.DeletionTimestamp != nil:
@@ -162,6 +164,9 @@ func (e *Engine) power(ctx context.Context, machine *virtv1.VirtualMachine, gues
 		return e.shutDown(ctx, guest)
 	}
 	if plugging, err := e.plug(ctx, machine, guest); plugging || err != nil {
+		return err
+	}
+	if growing, err := e.grow(ctx, machine, guest); growing || err != nil {
 		return err
 	}
 	return e.advance(ctx, guest)
@@ -227,6 +232,7 @@ func (e *Engine) advance(ctx context.Context, guest *virtv1.VirtualMachineInstan
 		}
 		guest.Status.Phase = virtv1.Running
 		guest.Status.VolumeStatus = volumeStatus(guest)
+		showSize(guest)
 		guest.Status.Conditions = []virtv1.VirtualMachineInstanceCondition{{
 			Type: virtv1.VirtualMachineInstanceIsMigratable, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
 		}}

@@ -131,6 +131,7 @@ func (e *Engine) handOver(ctx context.Context, migration *virtv1.VirtualMachineI
 	state.TargetNodeDomainReadyTimestamp, state.EndTimestamp, state.Completed = &now, &now, true
 	guest.Status.NodeName = state.TargetNode
 	unmark(guest)
+	showSize(guest)
 	return e.client.Status().Update(ctx, guest)
 }
 

@@ -16,21 +16,21 @@ const RefusedPriorityClass = "refused"
 // Resources are KubeVirt's resources with as much of a schema as the tests need.
 func Resources() []*apiextensionsv1.CustomResourceDefinition {
 	return []*apiextensionsv1.CustomResourceDefinition{
-		resource("virtualmachines", "virtualmachine", "VirtualMachine", machineSpec()),
-		resource("virtualmachineinstances", "virtualmachineinstance", "VirtualMachineInstance", anything()),
-		resource("virtualmachineinstancemigrations", "virtualmachineinstancemigration", "VirtualMachineInstanceMigration", anything()),
+		definition("virtualmachines", "virtualmachine", "VirtualMachine", machineSpec()),
+		definition("virtualmachineinstances", "virtualmachineinstance", "VirtualMachineInstance", anything()),
+		definition("virtualmachineinstancemigrations", "virtualmachineinstancemigration", "VirtualMachineInstanceMigration", anything()),
 		migrationPolicies(),
 	}
 }
 
 func migrationPolicies() *apiextensionsv1.CustomResourceDefinition {
-	out := resource("migrationpolicies", "migrationpolicy", "MigrationPolicy", anything())
+	out := definition("migrationpolicies", "migrationpolicy", "MigrationPolicy", anything())
 	out.Name, out.Spec.Group, out.Spec.Scope = "migrationpolicies.migrations.kubevirt.io", "migrations.kubevirt.io", apiextensionsv1.ClusterScoped
 	out.Spec.Versions[0].Name = "v1alpha1"
 	return out
 }
 
-func resource(plural, singular, kind string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
+func definition(plural, singular, kind string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
 	return &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{Name: plural + ".kubevirt.io"},
 		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
