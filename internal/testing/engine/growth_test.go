@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/testing/controllertest"
 )
 
@@ -25,9 +26,12 @@ func TestGrowth(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "web"},
 		Spec: virtv1.VirtualMachineSpec{
 			RunStrategy: ptr.To(virtv1.RunStrategyAlways),
-			Template: &virtv1.VirtualMachineInstanceTemplateSpec{Spec: virtv1.VirtualMachineInstanceSpec{Domain: virtv1.DomainSpec{
-				CPU: &virtv1.CPU{Sockets: 1, Cores: 2, Threads: 1}, Memory: &virtv1.Memory{Guest: ptr.To(resource.MustParse("1Gi"))},
-			}}},
+			Template: &virtv1.VirtualMachineInstanceTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha2.AnnotationCiliumIPAddress: "10.66.10.5"}},
+				Spec: virtv1.VirtualMachineInstanceSpec{Domain: virtv1.DomainSpec{
+					CPU: &virtv1.CPU{Sockets: 1, Cores: 2, Threads: 1}, Memory: &virtv1.Memory{Guest: ptr.To(resource.MustParse("1Gi"))},
+				}},
+			},
 		},
 	}
 	if err := s.client.Create(t.Context(), machine); err != nil {
