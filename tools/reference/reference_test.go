@@ -295,7 +295,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		{"comment of a group", "api/conditions.go", strings.ReplaceAll(source, "// Reasons of ConditionReady of Thing.\n", ""), "the block of ReasonMissing has no comment"},
 		{"conditions", "api/conditions.go", "package v1\n", "no conditions in"},
 		{"word", "words/en.yaml", "summary: x\n", "no generated"},
-		{"unknown word", "words/ru.yaml", "sumary: x\n", "field sumary not found"},
+		{"unknown word", "words/ru.yaml", "brief: x\n", "field brief not found"},
 		{"schema", "crds/things.yaml", "spec: {group: virtualization.deckhouse.io}\n", "want one version with a schema"},
 		{"kinds", "crds/things.yaml", strings.ReplaceAll(things, "group: virtualization.deckhouse.io", "group: other"), "no kind of virtualization.deckhouse.io"},
 	}
