@@ -30,11 +30,11 @@ func place(guest *virtv1.VirtualMachineInstance) string {
 }
 
 // moving tells whether a live migration is under way: from when the target's pod
-// stands ready until the end is known.
+// stands ready until the guest runs there, or the end is known.
 func moving(guest *virtv1.VirtualMachineInstance) bool {
 	state := guest.Status.MigrationState
 	return !guest.IsFinal() && state != nil && state.TargetNode != "" && state.TargetNode != state.SourceNode &&
-		state.EndTimestamp == nil && !state.Completed && !state.Failed
+		state.TargetNodeDomainReadyTimestamp == nil && state.EndTimestamp == nil && !state.Completed && !state.Failed
 }
 
 // nodeAddress is the first internal address of a family.

@@ -44,7 +44,7 @@ func TestWhereAGuestIs(t *testing.T) {
 		},
 		{
 			title: "it runs on the target", phase: virtv1.Running, node: "node-1",
-			state: state(func(s *migration) { s.TargetNodeDomainReadyTimestamp = &now }), want: "node-2", moving: true,
+			state: state(func(s *migration) { s.TargetNodeDomainReadyTimestamp = &now }), want: "node-2",
 		},
 		{
 			title: "the migration is acknowledged", phase: virtv1.Running, node: "node-2",

@@ -236,7 +236,7 @@ func (r *Reconciler) apply(want Wanted) ([]Unrouted, error) {
 			continue
 		}
 		r.Metrics.changed(stepSet)
-		r.Log.Info("setting a route", "prefix", route.Prefix.String(), "kind", string(route.Kind), "via", route.Hop.Via.String(), "device", route.Hop.Device)
+		r.Log.Info("setting a route", "prefix", route.Prefix.String(), "kind", string(route.Kind), "hop", route.Hop.String())
 	}
 	// The rules come after the routes: at the start they would send traffic into an
 	// empty table.

@@ -40,6 +40,17 @@ type Hop struct {
 	MTU int
 }
 
+// String is empty for no hop.
+func (h Hop) String() string {
+	switch {
+	case h.Device == "":
+		return ""
+	case !h.Via.IsValid():
+		return "dev " + h.Device
+	}
+	return "via " + h.Via.String() + " dev " + h.Device
+}
+
 // Route is one entry of the table. It is comparable.
 type Route struct {
 	Prefix netip.Prefix

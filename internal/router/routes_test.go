@@ -212,6 +212,16 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestHopAsText(t *testing.T) {
+	for want, hop := range map[string]Hop{
+		"": {}, "dev eth0": {Device: "eth0"}, "via 10.77.0.2 dev eth0": {Via: addr("10.77.0.2"), Device: "eth0", MTU: 1400},
+	} {
+		if got := hop.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestParseRanges(t *testing.T) {
 	got, err := ParseRanges([]string{"10.66.20.0/24", "fd66::5/64", "10.66.10.5/24", "10.66.20.7/24"})
 	want := []netip.Prefix{prefix("10.66.10.0/24"), prefix("10.66.20.0/24"), prefix("fd66::/64")}
