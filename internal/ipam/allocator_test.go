@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -295,6 +296,27 @@ func (m *model) compare(t *testing.T, a *Allocator) {
 	}
 	if used != len(m.taken) {
 		t.Errorf("counts %d, want %d", used, len(m.taken))
+	}
+}
+
+// Several workers that ask at once get an address each, all there are, and none twice.
+func TestReserveFromManyPlaces(t *testing.T) {
+	a, _ := testAllocator(t, "10.66.10.0/24")
+	var workers sync.WaitGroup
+	got := make([][]netip.Addr, 8)
+	for i := range got {
+		workers.Go(func() {
+			for address, ok := a.Reserve(Holder{"team", fmt.Sprint(i)}); ok; address, ok = a.Reserve(Holder{"team", fmt.Sprint(i)}) {
+				got[i] = append(got[i], address)
+				a.Observe(address, Holder{"team", fmt.Sprint(i)})
+			}
+		})
+	}
+	workers.Wait()
+	all := slices.Concat(got...)
+	slices.SortFunc(all, netip.Addr.Compare)
+	if len(all) != 254 || len(slices.Compact(all)) != 254 {
+		t.Errorf("got %d addresses", len(all))
 	}
 }
 
