@@ -22,9 +22,13 @@ const (
 	// a request durable before it answers, and nothing moves meanwhile; but it is not
 	// to have a request under way for ever, because it waits for them when it stops.
 	stretchChunks = 16
+	// buffered is the part of a chunk that the connection's buffers may hold.
+	buffered = 4
 	// askAgain is the pause before the registry is asked once more whether it has a
 	// chunk, of which the end is still in the connection's buffers.
 	askAgain = 20 * time.Millisecond
+	// lateAnswer is how long a question is waited for when its request is over.
+	lateAnswer = 5 * time.Second
 )
 
 // write sends a part of the layer in one request. While that is under way the
@@ -40,9 +44,11 @@ func (s *sender) write(ctx context.Context, until int64) error {
 	defer cancel(nil)
 	s.location = s.upload.Location()
 	probe, answered := s.upload.Probe(), make(chan struct{})
+	asking, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAsking()
 	var beside sync.WaitGroup
 	beside.Go(func() {
-		if err := s.confirm(ctx, probe, body, answered); err != nil {
+		if err := s.confirm(ctx, asking, probe, body, answered); err != nil {
 			cancel(err)
 		}
 	})
@@ -52,8 +58,11 @@ func (s *sender) write(ctx context.Context, until int64) error {
 	if err != nil {
 		cancel(err)
 	}
-	// A question under way is waited for: a late one could find a finished upload.
+	// A question under way is waited for, even after a failure: one that the registry
+	// still works at when the upload is finished or cancelled would bring it back.
+	late := time.AfterFunc(lateAnswer, stopAsking)
 	beside.Wait()
+	late.Stop()
 	if err == nil {
 		s.stored = body.from + body.passed.Load()
 	}
@@ -79,14 +88,17 @@ func (s *sender) announce(until int64) int64 {
 }
 
 // confirm lets the registry make durable each chunk that was sent, and keeps
-// checkpoints, until the request is answered.
-func (s *sender) confirm(ctx context.Context, probe *dvcr.Upload, body *body, answered <-chan struct{}) error {
+// checkpoints, until the request is answered. The questions have a context of their own.
+func (s *sender) confirm(ctx, asking context.Context, probe *dvcr.Upload, body *body, answered <-chan struct{}) error {
 	for {
 		next := s.settled + s.pass.ChunkSize
-		if next > s.lastMark() || !body.awaitPassed(s.offset()+next, answered) {
+		// A question makes the registry's disk work, so it is not asked before the
+		// connection's buffers can have given up the chunk.
+		margin := s.pass.ChunkSize / buffered
+		if next > s.lastMark() || !body.awaitPassed(s.offset()+next+margin, answered) {
 			return nil
 		}
-		durable, err := s.ask(ctx, probe, s.offset()+next, answered)
+		durable, err := s.ask(asking, probe, s.offset()+next, answered)
 		if err != nil {
 			return err
 		}
