@@ -83,6 +83,8 @@ type play struct {
 	quiet, vandal bool
 	replicas      []*replica
 	claims        int
+	// shown is the address that each claim has shown first.
+	shown map[types.UID]string
 }
 
 func newPlay(t *testing.T, seed int64) *play {
@@ -92,7 +94,7 @@ func newPlay(t *testing.T, seed int64) *play {
 		t.Fatal(err)
 	}
 	p := &play{
-		t: t, random: rand.New(rand.NewSource(seed)), clock: clocktesting.NewFakePassiveClock(start),
+		t: t, random: rand.New(rand.NewSource(seed)), clock: clocktesting.NewFakePassiveClock(start), shown: map[types.UID]string{},
 		server: fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha2.VirtualMachineIPAddress{}).Build(),
 	}
 	for range 2 {
@@ -440,7 +442,7 @@ func (p *play) settle() {
 	p.t.Error("they never come to rest")
 }
 
-// checkDistinct looks at what claims show: machines start with that.
+// checkDistinct looks at what claims show: machines start with that and go on with it.
 func (p *play) checkDistinct() {
 	p.t.Helper()
 	shown := map[string]string{}
@@ -453,6 +455,10 @@ func (p *play) checkDistinct() {
 			p.t.Errorf("%s and %s both show %s", other, name, claim.Status.Address)
 		}
 		shown[claim.Status.Address] = name
+		if first, known := p.shown[claim.UID]; known && first != claim.Status.Address {
+			p.t.Errorf("%s showed %s and now %s", name, first, claim.Status.Address)
+		}
+		p.shown[claim.UID] = claim.Status.Address
 	}
 }
 
