@@ -12,9 +12,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
-// newer is the reason of rights that were added since the record was made.
-const newer = "newer than the record: 'make rights' after the next 'make e2e' shows it, and this line goes"
-
 // notSeen are rights that no end-to-end run shows, each with the reason why it stays.
 var notSeen = map[string]string{
 	"* coordination.k8s.io/leases": "Leases are not audited: leaders' elections would drown the rest",
@@ -23,11 +20,6 @@ var notSeen = map[string]string{
 	"* cilium.io/ciliumnodes":      "the sandbox's network is another one",
 
 	"virtualization-controller delete virtualization.deckhouse.io/virtualmachineoperations": "operations are deleted a day after they ended",
-
-	"vm-router list apps/daemonsets":                      newer,
-	"vm-router watch apps/daemonsets":                     newer,
-	"vm-router list kubevirt.io/virtualmachineinstances":  newer,
-	"vm-router watch kubevirt.io/virtualmachineinstances": newer,
 
 	"virtualization-api update subresources.kubevirt.io/virtualmachineinstances:evacuate/cancel":        "only KubeVirt asks for this name, which its own question about the right shows",
 	"virtualization-controller update subresources.kubevirt.io/virtualmachineinstances:evacuate/cancel": "only KubeVirt asks for this name, which its own question about the right shows",
