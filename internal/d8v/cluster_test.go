@@ -87,7 +87,7 @@ func (f *fakeCluster) rest(w http.ResponseWriter, r *http.Request) {
 	text, found := f.objects[r.URL.Path]
 	if !found {
 		refusal := status(404, metav1.StatusReasonNotFound, r.URL.Path+" not found")
-		w.WriteHeader(404)
+		w.WriteHeader(http.StatusNotFound)
 		_ = json.NewEncoder(w).Encode(refusal)
 		return
 	}

@@ -18,8 +18,9 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
-func consoleOf(namespace, name string) string {
-	return "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/" + namespace + "/virtualmachines/" + name + "/console"
+// consoleOf is where the console of the machine "web" of a namespace is.
+func consoleOf(namespace string) string {
+	return "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/" + namespace + "/virtualmachines/web/console"
 }
 
 func TestConsole(t *testing.T) {
@@ -32,14 +33,14 @@ func TestConsole(t *testing.T) {
 		wantPath  string
 		wantErr   string
 	}{
-		{name: "the machine powers off", args: []string{"web"}, in: []string{"login", "bye"}, closeCode: 1000, want: "LOGIN", wantPath: consoleOf("team", "web")},
-		{name: "the user leaves", args: []string{"web"}, in: []string{"ls", "\x1d"}, want: "LS", wantPath: consoleOf("team", "web")},
-		{name: "a flag gives the namespace", args: []string{"-n", "other", "web"}, in: []string{"\x1d"}, wantPath: consoleOf("other", "web")},
-		{name: "the name carries the namespace", args: []string{"web.prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod", "web")},
-		{name: "the kind stands before the name", args: []string{"vm/web/prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod", "web")},
+		{name: "the machine powers off", args: []string{"web"}, in: []string{"login", "bye"}, closeCode: 1000, want: "LOGIN", wantPath: consoleOf("team")},
+		{name: "the user leaves", args: []string{"web"}, in: []string{"ls", "\x1d"}, want: "LS", wantPath: consoleOf("team")},
+		{name: "a flag gives the namespace", args: []string{"-n", "other", "web"}, in: []string{"\x1d"}, wantPath: consoleOf("other")},
+		{name: "the name carries the namespace", args: []string{"web.prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod")},
+		{name: "the kind stands before the name", args: []string{"vm/web/prod"}, in: []string{"\x1d"}, wantPath: consoleOf("prod")},
 		{
 			name: "somebody else takes over", args: []string{"web"}, in: []string{"bye"}, closeCode: 1001,
-			wantPath: consoleOf("team", "web"), wantErr: "the session has ended: by bob",
+			wantPath: consoleOf("team"), wantErr: "the session has ended: by bob",
 		},
 	}
 	for _, tc := range cases {

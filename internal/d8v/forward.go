@@ -43,7 +43,7 @@ func parseForwarding(argument string) (forwarding, error) {
 		return out, fmt.Errorf("%s: the protocol %s is not known: give %s", argument, out.protocol, portForms)
 	}
 	// Port 0 here means any that is free.
-	if out.local, err = parsePort(local, 0); err != nil && !(both && local == "") {
+	if out.local, err = parsePort(local, 0); err != nil && (!both || local != "") {
 		return out, fmt.Errorf("%s: %w: give %s", argument, err, portForms)
 	}
 	if out.remote, err = parsePort(remote, 1); err != nil {

@@ -211,7 +211,11 @@ func TestBody(t *testing.T) {
 			if err := read(b, &out); err != nil || out.String() != tc.want {
 				t.Errorf("%s, %s: %d bytes, %v", tc.title, how, out.Len(), err)
 			}
-			if got := b.failure(); tc.ending == broken && !errors.Is(got, broken) || tc.ending != broken && got != nil {
+			want := error(nil)
+			if errors.Is(tc.ending, broken) {
+				want = broken
+			}
+			if got := b.failure(); !errors.Is(got, want) {
 				t.Errorf("%s, %s: failed with %v", tc.title, how, got)
 			}
 			if got := b.passed.Load(); got != int64(out.Len()) {

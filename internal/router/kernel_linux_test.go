@@ -38,12 +38,12 @@ func TestKernelKeepsWhatIsSet(t *testing.T) {
 	want := []Route{
 		{Prefix: prefix("10.66.10.0/24"), Kind: RouteBlackhole},
 		{Prefix: prefix("10.66.10.5/32"), Kind: RouteLocal},
-		remote("10.66.10.6/32", "10.77.0.2", "eth0"),
+		remote("10.66.10.6/32", "10.77.0.2"),
 		{Prefix: prefix("10.66.10.7/32"), Kind: RouteDevice, Hop: Hop{Device: "eth0"}},
 		{Prefix: prefix("10.66.10.8/32"), Kind: RouteRemote, Hop: Hop{Via: addr("10.77.0.2"), Device: "eth0", Source: addr("10.77.0.1"), MTU: 1400}},
 		{Prefix: prefix("fd66::/64"), Kind: RouteBlackhole},
 		{Prefix: prefix("fd66::5/128"), Kind: RouteLocal},
-		remote("fd66::6/128", "fd77::2", "eth0"),
+		remote("fd66::6/128", "fd77::2"),
 		{Prefix: prefix("fd66::7/128"), Kind: RouteDevice, Hop: Hop{Device: "eth0"}},
 		{Prefix: prefix("fd66::8/128"), Kind: RouteRemote, Hop: Hop{Via: addr("fd77::2"), Device: "eth0", MTU: 1400}},
 	}
@@ -68,14 +68,14 @@ func TestKernelReplaces(t *testing.T) {
 	kernel := node.kernel()
 	for _, states := range [][]Route{
 		{
-			{Prefix: prefix("10.66.10.5/32"), Kind: RouteLocal}, remote("10.66.10.5/32", "10.77.0.2", "eth0"),
+			{Prefix: prefix("10.66.10.5/32"), Kind: RouteLocal}, remote("10.66.10.5/32", "10.77.0.2"),
 			{Prefix: prefix("10.66.10.5/32"), Kind: RouteDevice, Hop: Hop{Device: "eth0"}}, {Prefix: prefix("10.66.10.5/32"), Kind: RouteBlackhole},
-			remote("10.66.10.5/32", "10.77.0.3", "eth0"), {Prefix: prefix("10.66.10.5/32"), Kind: RouteLocal},
+			remote("10.66.10.5/32", "10.77.0.3"), {Prefix: prefix("10.66.10.5/32"), Kind: RouteLocal},
 		},
 		{
-			{Prefix: prefix("fd66::5/128"), Kind: RouteLocal}, remote("fd66::5/128", "fd77::2", "eth0"),
+			{Prefix: prefix("fd66::5/128"), Kind: RouteLocal}, remote("fd66::5/128", "fd77::2"),
 			{Prefix: prefix("fd66::5/128"), Kind: RouteDevice, Hop: Hop{Device: "eth0"}}, {Prefix: prefix("fd66::5/128"), Kind: RouteBlackhole},
-			remote("fd66::5/128", "fd77::3", "eth0"), {Prefix: prefix("fd66::5/128"), Kind: RouteLocal},
+			remote("fd66::5/128", "fd77::3"), {Prefix: prefix("fd66::5/128"), Kind: RouteLocal},
 		},
 	} {
 		for _, state := range states {
@@ -182,7 +182,7 @@ func TestRuleWithoutMark(t *testing.T) {
 func TestTrafficTakesTheTable(t *testing.T) {
 	node, _ := newNode(t)
 	kernel := node.kernel()
-	set(t, kernel, hole4, remote("10.66.10.6/32", "10.77.0.2", "eth0"), hole6, remote("fd66::6/128", "fd77::2", "eth0"))
+	set(t, kernel, hole4, remote("10.66.10.6/32", "10.77.0.2"), hole6, remote("fd66::6/128", "fd77::2"))
 	if err := kernel.SetRules([]netip.Prefix{prefix("10.66.10.0/24"), prefix("fd66::/64")}); err != nil {
 		t.Fatal(err)
 	}
@@ -369,11 +369,12 @@ func TestEvents(t *testing.T) {
 	started := make(chan struct{})
 	go node.do(func() error {
 		close(started)
-		ended <- kernel.Events(ctx, func() { heard <- struct{}{} })
-		return nil
+		err := kernel.Events(ctx, func() { heard <- struct{}{} })
+		ended <- err
+		return err
 	})
 	<-started
-	route := remote("10.66.10.6/32", "10.77.0.2", "eth0")
+	route := remote("10.66.10.6/32", "10.77.0.2")
 	// The first one may come before the subscription does.
 	eventually(t, "a removal was not heard", func() bool {
 		set(t, kernel, route)

@@ -197,7 +197,7 @@ func TestReconcileFollowsAGuestThatMoves(t *testing.T) {
 	web.Status.MigrationState.TargetNodeDomainReadyTimestamp = &now
 	w.update(t, web)
 	w.reconcile(t)
-	if got, want := w.kernel.get("10.66.10.5/32"), remote("10.66.10.5/32", "10.77.0.2", "eth0"); got != want {
+	if got, want := w.kernel.get("10.66.10.5/32"), remote("10.66.10.5/32", "10.77.0.2"); got != want {
 		t.Errorf("after the move: got %v", got)
 	}
 	w.kernel.writes = 0

@@ -21,8 +21,8 @@ func at(name, address, node string) Machine {
 	return Machine{Name: "team/" + name, Address: addr(address), Node: node, Created: time.Unix(0, 0)}
 }
 
-func remote(address, via, device string) Route {
-	return Route{Prefix: prefix(address), Kind: RouteRemote, Hop: Hop{Via: addr(via), Device: device}}
+func remote(address, via string) Route {
+	return Route{Prefix: prefix(address), Kind: RouteRemote, Hop: Hop{Via: addr(via), Device: "eth0"}}
 }
 
 var (
@@ -62,13 +62,13 @@ func TestWant(t *testing.T) {
 		{
 			title:    "machines elsewhere are reached through their node",
 			machines: []Machine{at("a", "10.66.10.9", "node-2"), at("b", "10.66.10.7", "node-2")},
-			routes:   []Route{remote("10.66.10.7/32", "10.77.0.2", "eth0"), remote("10.66.10.9/32", "10.77.0.2", "eth0")},
+			routes:   []Route{remote("10.66.10.7/32", "10.77.0.2"), remote("10.66.10.9/32", "10.77.0.2")},
 		},
 		{
 			title:    "both families",
 			machines: []Machine{at("a", "fd66::5", "node-2"), at("b", "fd66::6", "node-1")},
 			routes: []Route{
-				remote("fd66::5/128", "fd77::2", "eth0"), {Prefix: prefix("fd66::6/128"), Kind: RouteLocal},
+				remote("fd66::5/128", "fd77::2"), {Prefix: prefix("fd66::6/128"), Kind: RouteLocal},
 			},
 		},
 		{
@@ -146,7 +146,7 @@ func TestRangesThatHoldNodesOrPods(t *testing.T) {
 		if !reflect.DeepEqual(got.Ranges, []netip.Prefix{prefix("fd66::/64")}) {
 			t.Errorf("%s: rules for %v", tc.set, got.Ranges)
 		}
-		if want := []Route{hole6, remote("fd66::5/128", "fd77::2", "eth0")}; !reflect.DeepEqual(got.Routes, want) {
+		if want := []Route{hole6, remote("fd66::5/128", "fd77::2")}; !reflect.DeepEqual(got.Routes, want) {
 			t.Errorf("%s: routes %v", tc.set, got.Routes)
 		}
 	}
@@ -165,7 +165,7 @@ func TestRangeOfOneAddress(t *testing.T) {
 		t.Errorf("without a machine: %v", got.Routes)
 	}
 	in.Machines = []Machine{at("a", "10.66.10.5", "node-2")}
-	if got := Want(in); !reflect.DeepEqual(got.Routes, []Route{remote("10.66.10.5/32", "10.77.0.2", "eth0")}) {
+	if got := Want(in); !reflect.DeepEqual(got.Routes, []Route{remote("10.66.10.5/32", "10.77.0.2")}) {
 		t.Errorf("with one: %v", got.Routes)
 	}
 }
@@ -191,8 +191,8 @@ func TestOrderDoesNotMatter(t *testing.T) {
 
 func TestDiff(t *testing.T) {
 	here := Route{Prefix: prefix("10.66.10.5/32"), Kind: RouteLocal}
-	there := remote("10.66.10.5/32", "10.77.0.2", "eth0")
-	stale := remote("10.66.10.6/32", "10.77.0.2", "eth0")
+	there := remote("10.66.10.5/32", "10.77.0.2")
+	stale := remote("10.66.10.6/32", "10.77.0.2")
 	strange := Route{Prefix: prefix("0.0.0.0/0"), Kind: RouteForeign}
 	for _, tc := range []struct {
 		title             string

@@ -140,7 +140,7 @@ func (s *streamStorage) join(w http.ResponseWriter, r *http.Request, machine *v1
 	if err != nil {
 		// The upgrader answered the client already.
 		_ = engine.Close()
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	keeping := make(chan struct{})
 	go func() {

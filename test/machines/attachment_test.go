@@ -62,10 +62,10 @@ func (w *world) waitForDevices(machine *v1alpha2.VirtualMachine, want ...string)
 	wait(w, machine, strings.Join(want, ", "), func(m *v1alpha2.VirtualMachine) bool { return slices.Equal(devices(m), want) })
 }
 
-// mount shows a disk the way its controller would, which does not run here.
-func (w *world) mount(disk, machine string) {
+// mount shows the disk "web" the way its controller would, which does not run here.
+func (w *world) mount(machine string) {
 	w.t.Helper()
-	object := &v1alpha2.VirtualDisk{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: disk}}
+	object := &v1alpha2.VirtualDisk{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"}}
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); err != nil {
 		w.t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestADiskHasOneWriter(t *testing.T) {
 	second.Spec.BlockDeviceRefs[0].Name = "web"
 	w.create(second)
 	w.waitForCondition(second, "BlockDevicesReady", "BlockDevicesNotReady", "is attached to VirtualMachine "+w.namespace+"/web")
-	w.mount("web", "web")
+	w.mount("web")
 	time.Sleep(settled)
 	guests := &virtv1.VirtualMachineInstanceList{}
 	if err := w.client.List(w.ctx, guests, client.InNamespace(w.namespace)); err != nil {
@@ -196,7 +196,7 @@ func TestADiskHasOneWriter(t *testing.T) {
 	}
 	w.delete(first)
 	w.waitGone(first)
-	w.mount("web", "")
+	w.mount("")
 	w.waitForPhase(second, "Running")
 }
 

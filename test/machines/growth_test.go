@@ -41,7 +41,7 @@ func TestGrowingWhileRunning(t *testing.T) {
 	w := newWorld(t, "10.66.51.0/24")
 	w.engine.LetGrow()
 	machine := w.createRunning("web", func(m *v1alpha2.VirtualMachine) { m.Spec.Memory.Size = resource.MustParse("1Gi") })
-	first := w.guestUID("web")
+	first := w.guestUID()
 
 	update(w, machine, func(m *v1alpha2.VirtualMachine) {
 		m.Spec.CPU.Cores, m.Spec.TerminationGracePeriodSeconds = 2, ptr.To[int64](30)
@@ -49,7 +49,7 @@ func TestGrowingWhileRunning(t *testing.T) {
 	w.has(machine, 2, "1Gi", engine.OtherNode, "terminationGracePeriodSeconds")
 	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.Memory.Size = resource.MustParse("2Gi") })
 	w.has(machine, 2, "2Gi", engine.Node, "terminationGracePeriodSeconds")
-	if w.guestUID("web") != first {
+	if w.guestUID() != first {
 		t.Error("the guest was restarted")
 	}
 	w.writes.take()

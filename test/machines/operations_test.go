@@ -53,9 +53,10 @@ func (w *world) completes(operation *v1alpha2.VirtualMachineOperation) {
 	wait(w, operation, "no finalizer", func(o *v1alpha2.VirtualMachineOperation) bool { return len(o.Finalizers) == 0 })
 }
 
-func (w *world) guestUID(name string) types.UID {
+// guestUID is the running guest of the machine "web".
+func (w *world) guestUID() types.UID {
 	w.t.Helper()
-	guest := w.guest(name)
+	guest := w.guest("web")
 	wait(w, guest, "a running guest", func(g *virtv1.VirtualMachineInstance) bool { return g.Status.Phase == virtv1.Running })
 	return guest.UID
 }
@@ -63,10 +64,10 @@ func (w *world) guestUID(name string) types.UID {
 func TestPowerOperations(t *testing.T) {
 	w := newWorld(t, "10.66.40.0/24")
 	machine := w.createRunning("web")
-	first := w.guestUID("web")
+	first := w.guestUID()
 
 	w.completes(w.order("web", "Restart"))
-	second := w.guestUID("web")
+	second := w.guestUID()
 	if second == first {
 		t.Error("the guest was not restarted")
 	}
@@ -234,11 +235,11 @@ func TestRestartOntoAFormerNode(t *testing.T) {
 	w := newWorld(t, "10.66.48.0/24")
 	machine := w.createRunning("web")
 	w.completes(w.order("web", "Migrate"))
-	before := w.guestUID("web")
+	before := w.guestUID()
 	w.engine.Haunt("web")
 	w.completes(w.order("web", "Restart"))
 	w.waitForPhase(machine, "Running")
-	if after := w.guestUID("web"); after == before {
+	if after := w.guestUID(); after == before {
 		t.Error("it is still the same guest")
 	}
 	for deadline := time.Now().Add(patience); !slices.Contains(w.events("web"), "RestartedToApplyChanges"); time.Sleep(20 * time.Millisecond) {
@@ -257,12 +258,12 @@ func TestStartWithoutItsDisk(t *testing.T) {
 	second.Spec.BlockDeviceRefs[0].Name = "web"
 	w.create(second)
 	w.waitForPhase(second, "Running")
-	w.mount("web", "twin")
+	w.mount("twin")
 	w.waitForOperation(w.order("web", "Start"), "Failed", "BlockDevicesNotReady")
 	w.waitGone(w.guest("web"))
 
 	w.completes(w.order("twin", "Stop"))
-	w.mount("web", "")
+	w.mount("")
 	w.waitForCondition(first, "BlockDevicesReady", "BlockDevicesReady", "")
 	w.completes(w.order("web", "Start"))
 }

@@ -484,7 +484,7 @@ func (p *play) checkEnd() {
 			if want := []string{"ip-" + strings.ReplaceAll(claim.Status.Address, ".", "-")}; !slices.Equal(of[name], want) {
 				p.t.Errorf("%s shows %s and has %v", name, claim.Status.Address, of[name])
 			}
-		case claim.Spec.Type == v1alpha2.IPAddressAuto && condition.Reason == string(v1alpha2.ReasonNoFreeIPAddress) && len(leases) < 6:
+		case claim.Spec.Type == v1alpha2.IPAddressAuto && condition.Reason == v1alpha2.ReasonNoFreeIPAddress && len(leases) < 6:
 			p.t.Errorf("%s waits, but there are only %d leases", name, len(leases))
 		}
 	}

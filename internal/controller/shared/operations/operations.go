@@ -95,7 +95,8 @@ func judgeForce(operation *v1alpha2.VirtualMachineOperation, machine *v1alpha2.V
 	if force == nil || !IsMigration(operation.Spec.Type) {
 		return Refusal{}
 	}
-	policy, other := machine.Spec.LiveMigrationPolicy, v1alpha2.LiveMigrationPolicy("")
+	policy := machine.Spec.LiveMigrationPolicy
+	var other v1alpha2.LiveMigrationPolicy
 	switch {
 	case policy == v1alpha2.LiveMigrationAlwaysSafe && *force:
 		other = v1alpha2.LiveMigrationPreferSafe
