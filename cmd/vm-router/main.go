@@ -140,11 +140,11 @@ func begin(ctx context.Context, mgr ctrl.Manager, reconciler *router.Reconciler,
 		}
 		return err == nil, err
 	})
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // the program was told to end
+	case err != nil:
 		return fmt.Errorf("waiting for %s: %w", guests, err)
-	}
-	if ctx.Err() != nil {
-		return nil
 	}
 	return reconciler.Setup(mgr, kernel.Events)
 }
