@@ -35,6 +35,8 @@ type fakeCluster struct {
 	refuse []*metav1.Status
 	// holder is what a probe answers; I am "alice".
 	holder string
+	// holders are what the first probes answer, before holder.
+	holders []string
 	// objects are answers to GET by path.
 	objects map[string]string
 	// posted are the bodies of POSTs; answer makes the answer to one.
@@ -53,7 +55,7 @@ func status(code int32, reason metav1.StatusReason, message string) *metav1.Stat
 func (f *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Query().Get("probe") == "true":
-		_, _ = io.WriteString(w, f.holder)
+		_, _ = io.WriteString(w, f.probe())
 	case strings.HasSuffix(r.URL.Path, "/selfsubjectreviews"):
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview","status":{"userInfo":{"username":"alice"}}}`)
@@ -62,6 +64,17 @@ func (f *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		f.rest(w, r)
 	}
+}
+
+func (f *fakeCluster) probe() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.holders) == 0 {
+		return f.holder
+	}
+	answer := f.holders[0]
+	f.holders = f.holders[1:]
+	return answer
 }
 
 func (f *fakeCluster) rest(w http.ResponseWriter, r *http.Request) {

@@ -86,11 +86,13 @@ func (c *cli) console(ctx context.Context, key client.ObjectKey, options takeove
 	defer restore()
 	keys := readKeys(ctx, c.streams.In)
 	for {
+		began := c.began(ctx, key)
 		err := attach(ctx, conn, keys, c.streams.Out)
 		if done, err := ended(ctx, err); done {
 			return err
 		}
-		if conn, err = c.reconnect(ctx, key, keys, err); err != nil {
+		c.say("\r\nThe connection was lost (%v). Connecting again, Ctrl+] leaves.\r", err)
+		if conn, err = c.reconnect(ctx, key, keys, began); err != nil {
 			if errors.Is(err, errEscaped) {
 				return nil
 			}
@@ -152,13 +154,16 @@ func (c *cli) confirm(other *holder, stream string, options takeover) error {
 }
 
 // reconnect tries until the machine can be reached again, the user leaves, or it is
-// certain that it is of no use.
-func (c *cli) reconnect(ctx context.Context, key client.ObjectKey, keys <-chan keystroke, lost error) (*gorilla.Conn, error) {
-	c.say("\r\nThe connection was lost (%v). Connecting again, Ctrl+] leaves.\r", lost)
+// certain that it is of no use. The server lets a person take a console over from
+// themselves, so that a session that began after the lost one is looked for first.
+func (c *cli) reconnect(ctx context.Context, key client.ObjectKey, keys <-chan keystroke, began time.Time) (*gorilla.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.reconnectFor, fmt.Errorf("gave up after %s", c.reconnectFor))
 	defer cancel()
 	pace := c.retry
 	for {
+		if later, err := c.holder(ctx, key, "console"); err == nil && !began.IsZero() && later.Since.After(began) {
+			return nil, fmt.Errorf("the session has ended: the console is used by %s", later)
+		}
 		conn, err := c.open(ctx, key, "console", nil)
 		if err == nil || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 			return conn, err

@@ -118,6 +118,21 @@ func TestConsoleGivesUp(t *testing.T) {
 	}
 }
 
+// Of two consoles of one person the one that was opened last stays.
+func TestConsoleLeavesALaterOneAlone(t *testing.T) {
+	const own, later = `{"holder":"alice","startTime":"2026-01-02T03:04:05Z"}`, `{"holder":"alice","startTime":"2026-01-02T03:05:00Z"}`
+	fake := &fakeCluster{holders: []string{"{}", own}, holder: later}
+	fails(t, call(t, fake, keys(t, "cut"), "console", "web").err, "the console is used by alice since 2026-01-02T03:05:00Z")
+	if got := fake.requests(); len(got) != 1 {
+		t.Errorf("connections: %q", got)
+	}
+	// Its own session may not have been given up by the server yet.
+	fake = &fakeCluster{holders: []string{"{}", own}, holder: own}
+	if got := call(t, fake, keys(t, "one", "cut", "", "", "", "two", "\x1d"), "console", "web"); got.err != nil || len(fake.requests()) != 2 {
+		t.Errorf("got %v after %q", got.err, fake.requests())
+	}
+}
+
 func TestLeavingWhileItConnectsAgain(t *testing.T) {
 	fake := &fakeCluster{refuse: []*metav1.Status{nil}}
 	for range 10000 {

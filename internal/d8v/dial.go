@@ -58,10 +58,9 @@ func (h *holder) String() string {
 	return text
 }
 
-// otherHolder is who uses the stream, when that is somebody else; nil when it is
-// free, the user's own, or the server does not tell. A server that does not answer
-// the question would not take the stream away from anybody unasked either.
-func (c *cli) otherHolder(ctx context.Context, key client.ObjectKey, stream string) (*holder, error) {
+// holder is who uses the stream; without a name when nobody does, or the server does
+// not tell.
+func (c *cli) holder(ctx context.Context, key client.ObjectKey, stream string) (*holder, error) {
 	cluster, err := c.cluster()
 	if err != nil {
 		return nil, err
@@ -71,8 +70,33 @@ func (c *cli) otherHolder(ctx context.Context, key client.ObjectKey, stream stri
 		return nil, err
 	}
 	held := &holder{}
-	if err := json.Unmarshal(text, held); err != nil || held.Name == "" {
-		return nil, nil //nolint:nilerr // an answer of another form names nobody
+	if err := json.Unmarshal(text, held); err != nil {
+		return &holder{}, nil //nolint:nilerr // an answer of another form names nobody
+	}
+	return held, nil
+}
+
+// began is when the console's present session began by the server's clock; zero when
+// the server does not tell.
+func (c *cli) began(ctx context.Context, key client.ObjectKey) time.Time {
+	held, err := c.holder(ctx, key, "console")
+	if err != nil {
+		return time.Time{}
+	}
+	return held.Since.Time
+}
+
+// otherHolder is who uses the stream, when that is somebody else; nil when it is
+// free, the user's own, or the server does not tell. A server that does not answer
+// the question would not take the stream away from anybody unasked either.
+func (c *cli) otherHolder(ctx context.Context, key client.ObjectKey, stream string) (*holder, error) {
+	held, err := c.holder(ctx, key, stream)
+	if err != nil || held.Name == "" {
+		return nil, err
+	}
+	cluster, err := c.cluster()
+	if err != nil {
+		return nil, err
 	}
 	me, err := cluster.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {

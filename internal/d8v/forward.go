@@ -207,7 +207,7 @@ func tunnel(ctx context.Context, conn *gorilla.Conn, local io.ReadWriter) error 
 	for {
 		select {
 		case err := <-received:
-			if gorilla.IsCloseError(err, gorilla.CloseNormalClosure, gorilla.CloseGoingAway) || ctx.Err() != nil {
+			if isEnd(err) || ctx.Err() != nil {
 				return nil
 			}
 			return err
@@ -225,6 +225,15 @@ func tunnel(ctx context.Context, conn *gorilla.Conn, local io.ReadWriter) error 
 			return nil
 		}
 	}
+}
+
+// isEnd tells the end of a connection from its loss. An internal error without a word
+// is how KubeVirt tells that the guest's side was reset, which is an end, too: who
+// loses a connection on the way says so.
+func isEnd(err error) bool {
+	var closed *gorilla.CloseError
+	return errors.As(err, &closed) && (closed.Code == gorilla.CloseNormalClosure || closed.Code == gorilla.CloseGoingAway ||
+		closed.Code == gorilla.CloseInternalServerErr && closed.Text == "")
 }
 
 // send copies until the end of the local side, which is no error.

@@ -203,6 +203,24 @@ func TestPortsThatAreTaken(t *testing.T) {
 }
 
 // Large transfers arrive whole in both directions.
+func TestEndsOfTunnels(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{&gorilla.CloseError{Code: 1000}, true},
+		{&gorilla.CloseError{Code: 1001, Text: "the server restarts"}, true},
+		{&gorilla.CloseError{Code: 1011}, true},
+		{&gorilla.CloseError{Code: 1011, Text: "the connection was lost"}, false},
+		{&gorilla.CloseError{Code: 1006}, false},
+		{io.ErrUnexpectedEOF, false},
+	} {
+		if got := isEnd(test.err); got != test.want {
+			t.Errorf("%v: %t", test.err, got)
+		}
+	}
+}
+
 func TestTunnelKeepsEveryByte(t *testing.T) {
 	_, said, _, _ := start(t, &fakeCluster{}, "port-forward", "web", "0:80")
 	conn, err := net.Dial("tcp", localAddress(t, said, "tcp"))
