@@ -123,9 +123,10 @@ func (w *login) checkCopies(ctx context.Context, t *testing.T) {
 	}
 }
 
-// echo is a service of the guest: it sends back what it gets, by TCP and by UDP.
+// echo is a service of the guest: it sends back what it gets, by TCP and by UDP, until
+// the connection that started it ends.
 const echo = `
-import socket, threading
+import os, socket, sys, threading
 tcp = socket.create_server(("", 7007))
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 udp.bind(("", 7007))
@@ -135,7 +136,11 @@ def streams():
         data = conn.recv(65536)
         conn.sendall(data.upper())
         conn.close()
+def leave():
+    sys.stdin.read()
+    os._exit(0)
 threading.Thread(target=streams, daemon=True).start()
+threading.Thread(target=leave, daemon=True).start()
 print("ECHO-READY", flush=True)
 while True:
     data, sender = udp.recvfrom(65536)
