@@ -81,6 +81,6 @@ func (c *console) expect(ctx context.Context, text string) {
 func (c *console) send(line string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c.input, line+"\n"); err != nil {
-		c.t.Logf("typing: %v", err)
+		c.t.Fatalf("the console has ended (%v); it showed:\n%s", err, c.text())
 	}
 }
