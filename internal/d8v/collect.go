@@ -26,20 +26,14 @@ uploads and passwords in addresses are replaced by ` + debuginfo.Redacted + `. L
 before you hand it on: what a guest writes on its own is not known to the client.
 
 MACHINE is ` + targetForms + `.`,
-		Example:           c.examples("collect-debug-info web", "collect-debug-info web.production -o web.tar.gz", "collect-debug-info web -o ./web"),
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeMachine,
-		RunE: func(command *cobra.Command, args []string) error {
-			key, err := c.target(args[0])
-			if err != nil {
-				return err
-			}
-			if output == "" {
-				output = fmt.Sprintf("%s-%s-%s.tar.gz", key.Namespace, key.Name, time.Now().UTC().Format("20060102T150405"))
-			}
-			return c.collect(command.Context(), key, output)
-		},
+		Example: c.examples("collect-debug-info web", "collect-debug-info web.production -o web.tar.gz", "collect-debug-info web -o ./web"),
 	}
+	c.ofMachine(command, func(ctx context.Context, key client.ObjectKey) error {
+		if output == "" {
+			output = fmt.Sprintf("%s-%s-%s.tar.gz", key.Namespace, key.Name, time.Now().UTC().Format("20060102T150405"))
+		}
+		return c.collect(ctx, key, output)
+	})
 	command.Flags().StringVarP(&output, "output", "o", "", "file that ends with .tar.gz, - for the standard output, or a folder; a name made of the machine's otherwise")
 	return command
 }

@@ -47,20 +47,14 @@ func (c *cli) newConsoleCommand() *cobra.Command {
 made again: the guest may be moving to another node.
 
 MACHINE is ` + targetForms + `.`,
-		Example:           c.examples("console web", "console web.production"),
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeMachine,
-		RunE: func(command *cobra.Command, args []string) error {
-			key, err := c.target(args[0])
-			if err != nil {
-				return err
-			}
-			if err := c.console(command.Context(), key, options); err != nil {
-				return fmt.Errorf("console of %s: %w", key, c.explain(err))
-			}
-			return nil
-		},
+		Example: c.examples("console web", "console web.production"),
 	}
+	c.ofMachine(command, func(ctx context.Context, key client.ObjectKey) error {
+		if err := c.console(ctx, key, options); err != nil {
+			return fmt.Errorf("console of %s: %w", key, c.explain(err))
+		}
+		return nil
+	})
 	options.addFlags(command)
 	return command
 }

@@ -4,14 +4,28 @@
 package d8v
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // targetForms is what a machine may be called on the command line.
 const targetForms = "NAME, NAME.NAMESPACE or vm/NAME[/NAMESPACE]"
+
+// ofMachine makes a command one about the machine that its only argument names.
+func (c *cli) ofMachine(command *cobra.Command, run func(ctx context.Context, key client.ObjectKey) error) {
+	command.Args, command.ValidArgsFunction = cobra.ExactArgs(1), c.completeMachine
+	command.RunE = func(command *cobra.Command, args []string) error {
+		key, err := c.target(args[0])
+		if err != nil {
+			return err
+		}
+		return run(command.Context(), key)
+	}
+}
 
 // target finds out which machine is meant; the flag or the kubeconfig's context
 // gives the namespace where the argument has none.

@@ -33,20 +33,14 @@ func (c *cli) newVNCCommand() *cobra.Command {
 reachable at a local port for a viewer of your choice.
 
 MACHINE is ` + targetForms + `.`,
-		Example:           c.examples("vnc web", "vnc web --proxy-only --port 5900", "vnc web --viewer /opt/bin/my-viewer"),
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeMachine,
-		RunE: func(command *cobra.Command, args []string) error {
-			key, err := c.target(args[0])
-			if err != nil {
-				return err
-			}
-			if err := c.vnc(command.Context(), key, options); err != nil {
-				return fmt.Errorf("display of %s: %w", key, c.explain(err))
-			}
-			return nil
-		},
+		Example: c.examples("vnc web", "vnc web --proxy-only --port 5900", "vnc web --viewer /opt/bin/my-viewer"),
 	}
+	c.ofMachine(command, func(ctx context.Context, key client.ObjectKey) error {
+		if err := c.vnc(ctx, key, options); err != nil {
+			return fmt.Errorf("display of %s: %w", key, c.explain(err))
+		}
+		return nil
+	})
 	options.addFlags(command)
 	command.Flags().BoolVar(&options.proxyOnly, "proxy-only", false, "start no viewer; print the port and serve until Ctrl+C")
 	command.Flags().StringVar(&options.address, "address", "127.0.0.1", "local address to listen on")

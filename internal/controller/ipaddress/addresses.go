@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/ipam"
 )
 
@@ -125,9 +126,5 @@ func (r *reconciler) waiting(ctx context.Context, where ...client.ListOption) []
 		log.FromContext(ctx).Error(err, "Looking up claims that wait for an address")
 		return nil
 	}
-	var requests []reconcile.Request
-	for i := range claims.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&claims.Items[i])})
-	}
-	return requests
+	return shared.Requests(claims)
 }

@@ -74,9 +74,5 @@ func (r *reconciler) leasesOfClaim(ctx context.Context, claim client.Object) []r
 		log.FromContext(ctx).Error(err, "Looking up leases", "claim", key)
 		return nil
 	}
-	requests := make([]reconcile.Request, 0, len(leases.Items))
-	for i := range leases.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&leases.Items[i])})
-	}
-	return requests
+	return shared.Requests(leases)
 }

@@ -194,9 +194,5 @@ func (m *mapper) list(ctx context.Context, options ...client.ListOption) []recon
 		ctrl.LoggerFrom(ctx).Error(err, "Listing the claims that an event is about")
 		return nil
 	}
-	var out []reconcile.Request
-	for i := range claims.Items {
-		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&claims.Items[i])})
-	}
-	return out
+	return shared.Requests(claims)
 }

@@ -172,11 +172,7 @@ func (r *reconciler) machines(ctx context.Context, opts ...client.ListOption) []
 		log.FromContext(ctx).Error(err, "Looking up machines")
 		return nil
 	}
-	requests := make([]reconcile.Request, 0, len(machines.Items))
-	for i := range machines.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&machines.Items[i])})
-	}
-	return requests
+	return shared.Requests(machines)
 }
 
 // machineNames is the machine that an attachment is for.

@@ -109,10 +109,6 @@ func mapNode(reader client.Reader) handler.MapFunc {
 			ctrl.LoggerFrom(ctx).Error(err, "Listing the classes that a node may matter to")
 			return nil
 		}
-		var out []reconcile.Request
-		for i := range classes.Items {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&classes.Items[i])})
-		}
-		return out
+		return shared.Requests(classes)
 	}
 }
