@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,21 +14,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
+	"github.com/deckhouse/virtualization/test/guide"
 )
 
 const docs = "../../docs"
-
-// guides are the documents for users and administrators in English; each has a twin
-// in Russian. What is for developers has none.
-func guides() []string {
-	var out []string
-	for _, name := range []string{
-		"README.md", "USER_GUIDE.md", "ADMIN_GUIDE.md", "ARCHITECTURE.md", "FAQ.md", "LIMITS.md", "RELEASE_NOTES.md",
-	} {
-		out = append(out, filepath.Join(docs, name))
-	}
-	return out
-}
 
 func read(t *testing.T, file string) string {
 	t.Helper()
@@ -40,79 +28,38 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-func russianOf(file string) string { return strings.TrimSuffix(file, ".md") + ".ru.md" }
-
-var block = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
-
-// blocks are the examples in a document that are written in a language.
-func blocks(text, language string) []string {
-	var out []string
-	for _, match := range block.FindAllStringSubmatch(text, -1) {
-		if match[1] == language {
-			out = append(out, match[2])
-		}
-	}
-	return out
-}
-
 // People copy examples as they are: the API server has to take every one of them.
 func TestExamplesOfTheGuidesAreAccepted(t *testing.T) {
 	server := strictClient(t)
 	namespace := apiserver.Namespace(t, server)
+	pages, err := guide.Pages(docs)
+	if err != nil {
+		t.Fatal(err)
+	}
 	tried := 0
-	for _, file := range guides() {
-		for _, text := range blocks(read(t, file), "yaml") {
-			object := &unstructured.Unstructured{Object: parse(t, text)}
-			if object.GetKind() == "ModuleConfig" {
-				continue // test/render holds these against the schema of the settings
-			}
-			if object.GetNamespace() != "" {
-				object.SetNamespace(namespace)
-			}
-			tried++
-			if err := server.Create(t.Context(), object, client.DryRunAll); err != nil {
-				t.Errorf("%s: %v\n%s", filepath.Base(file), err, text)
-			}
-		}
-	}
-	if tried < 10 {
-		t.Errorf("only %d examples were tried", tried)
-	}
-}
-
-// A reader in the other language must find the same examples in the same order.
-func TestGuidesHaveEqualTwins(t *testing.T) {
-	comment := regexp.MustCompile(` +# .*`)
-	for _, file := range guides() {
-		english, russian := read(t, file), read(t, russianOf(file))
-		for _, language := range []string{"yaml", "shell", "text"} {
-			ours, theirs := blocks(english, language), blocks(russian, language)
-			if len(ours) != len(theirs) {
-				t.Errorf("%s: %d %s examples, its twin has %d", filepath.Base(file), len(ours), language, len(theirs))
+	for _, page := range pages {
+		for _, block := range page.Blocks {
+			if block.Language != "yaml" {
 				continue
 			}
-			for i := range ours {
-				if comment.ReplaceAllString(ours[i], "") != comment.ReplaceAllString(theirs[i], "") {
-					t.Errorf("%s: these differ:\n%s\n%s", filepath.Base(file), ours[i], theirs[i])
+			for _, text := range block.Documents() {
+				object := &unstructured.Unstructured{Object: parse(t, text)}
+				if object.GetKind() == "ModuleConfig" {
+					continue // test/render holds these against the schema of the settings
+				}
+				if object.GetNamespace() != "" {
+					object.SetNamespace(namespace)
+				}
+				tried++
+				if err := server.Create(t.Context(), object, client.DryRunAll); err != nil {
+					t.Errorf("%s:%d: %v\n%s", page.File, block.Line, err, text)
 				}
 			}
 		}
-		if ours, theirs := headings(english), headings(russian); !slices.Equal(ours, theirs) {
-			t.Errorf("%s: the headings have the levels %v, those of its twin %v", filepath.Base(file), ours, theirs)
-		}
-		if ours, theirs := strings.Count(english, "\n|"), strings.Count(russian, "\n|"); ours != theirs {
-			t.Errorf("%s: %d lines of tables, its twin has %d", filepath.Base(file), ours, theirs)
-		}
 	}
-}
-
-// headings are the levels of a document's headings, in order.
-func headings(text string) []int {
-	var levels []int
-	for _, match := range regexp.MustCompile(`(?m)^(#{2,}) `).FindAllStringSubmatch(block.ReplaceAllString(text, ""), -1) {
-		levels = append(levels, len(match[1]))
+	if tried < 30 {
+		t.Errorf("only %d examples were tried", tried)
 	}
-	return levels
 }
 
 // The reasons and phases that the guide explains are those that the API has.
