@@ -57,6 +57,7 @@ func newCommand() *cobra.Command {
 	command := program.Logged("virtualization-controller", "Run the controllers of the module",
 		func(ctx context.Context, logger *slog.Logger) error { return run(ctx, o, logger) })
 	o.addFlags(command.Flags())
+	command.AddCommand(newRemoveCommand())
 	return command
 }
 

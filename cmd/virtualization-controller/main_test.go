@@ -31,6 +31,14 @@ func TestFlagsOfTheChart(t *testing.T) {
 	}
 }
 
+func TestFlagsOfTheRemoval(t *testing.T) {
+	programtest.CheckChart(t, newRemoveCommand(), "../../templates/engine-removal/job.yaml")
+	found, _, err := newCommand().Find([]string{"remove-engine", "--timeout=15m"})
+	if err != nil || found.Name() != "remove-engine" {
+		t.Errorf("the chart's command is %v, %v", found.Name(), err)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	complete := options{importerImage: "importer", reportURL: "https://x/reports", dvcrAddress: "dvcr"}
 	if err := complete.validate(); err != nil {
