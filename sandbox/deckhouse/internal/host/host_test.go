@@ -168,7 +168,8 @@ func TestObserve(t *testing.T) {
 		change  func(*modules.BasicModule)
 		want    report.Observation
 	}{
-		{"off", false, func(m *modules.BasicModule) { m.SetError(errors.New("old")) }, report.Observation{}},
+		{"off", false, func(m *modules.BasicModule) { m.SaveHookError("hook", errors.New("old")) }, report.Observation{}},
+		{"not removed", false, func(m *modules.BasicModule) { m.SetError(errors.New("job failed")) }, report.Observation{Problem: "job failed"}},
 		{"starting", true, func(*modules.BasicModule) {}, report.Observation{Enabled: true}},
 		{"done", true, func(m *modules.BasicModule) { m.SetPhase(modules.Ready) }, report.Observation{Enabled: true, RunDone: true}},
 		{"a failed run", true, func(m *modules.BasicModule) { m.SetError(errors.New("helm")) }, report.Observation{Enabled: true, Problem: "helm"}},

@@ -100,12 +100,15 @@ func observe(module *modules.BasicModule, enabled bool) report.Observation {
 		RunDone:      module.GetPhase() == modules.Ready,
 		OwnReadiness: module.HasReadiness(),
 	}
+	if err := module.GetModuleError(); err != nil {
+		// Also of one that is disabled: then its removal has failed and is tried again.
+		seen.Problem = err.Error()
+		return seen
+	}
 	if !enabled {
 		return seen
 	}
-	if err := module.GetModuleError(); err != nil {
-		seen.Problem = err.Error()
-	} else if err := module.GetLastHookError(); err != nil {
+	if err := module.GetLastHookError(); err != nil {
 		seen.Problem = err.Error()
 	}
 	return seen

@@ -54,7 +54,7 @@ type Observation struct {
 	Enabled bool
 	// RunDone says that hooks and Helm release of the newest values succeeded.
 	RunDone bool
-	// Problem is the error of the last run or hook.
+	// Problem is the error of the last run or hook; of the removal where the module is not enabled.
 	Problem string
 	// OwnReadiness says that a hook of the module itself decides about IsReady.
 	OwnReadiness bool
@@ -77,10 +77,10 @@ func Next(previous Status, seen Observation, now time.Time) Status {
 
 func phase(previous Status, seen Observation) string {
 	switch {
-	case !seen.Enabled:
-		return PhaseAvailable
 	case seen.Problem != "":
 		return PhaseError
+	case !seen.Enabled:
+		return PhaseAvailable
 	case previous.Phase == PhaseReady:
 		// A module stays ready while it is run again with other values.
 		return PhaseReady
@@ -135,6 +135,9 @@ func ready(previous Status, phase string, seen Observation) Condition {
 		condition.Reason = "Disabled"
 	case PhaseError:
 		condition.Reason, condition.Message = "RunFailed", seen.Problem
+		if !seen.Enabled {
+			condition.Reason = "RemovalFailed"
+		}
 	case PhaseReady:
 		condition.Status = "True"
 	case PhaseReconciling:

@@ -51,6 +51,17 @@ func TestNext(t *testing.T) {
 			}},
 		},
 		{
+			name:     "disabled, but not removed",
+			previous: readyBefore,
+			seen:     Observation{Problem: "job engine-removal failed"},
+			want: Status{Phase: "Error", Conditions: []Condition{
+				{Type: "EnabledByModuleConfig", Status: "False", Reason: "Disabled", Message: "Create a ModuleConfig with spec.enabled: true to run the module.", LastTransitionTime: changed},
+				{Type: "EnabledByModuleManager", Status: "False", Reason: "Disabled", LastTransitionTime: changed},
+				{Type: "SettingsAccepted", Status: "True", LastTransitionTime: before},
+				{Type: "IsReady", Status: "False", Reason: "RemovalFailed", Message: "job engine-removal failed", LastTransitionTime: changed, LastProbeTime: before},
+			}},
+		},
+		{
 			name:     "running again keeps it ready, and nothing changes",
 			previous: readyBefore,
 			seen:     Observation{Wanted: true, Verdict: accepted(), Enabled: true},
