@@ -185,9 +185,11 @@ func newStorage(draining context.Context, options Options, config *restclient.Co
 	}
 	book := &session.Book{Client: kube, Namespace: options.Namespace, Clock: clock.RealClock{}}
 	storage := map[string]rest.Storage{"virtualmachines": &machineStorage{client: kube}}
+	metrics := served()
 	for name, sessions := range map[string]*session.Book{"console": book, "vnc": book, "portforward": nil} {
+		metrics.expect(name)
 		storage["virtualmachines/"+name] = &streamStorage{
-			name: name, machines: kube, dial: dialKubeVirt(config), relay: patience, sessions: sessions, draining: draining,
+			name: name, machines: kube, dial: dialKubeVirt(config), relay: patience, sessions: sessions, draining: draining, metrics: metrics,
 		}
 	}
 	for _, action := range actions(kube, put) {

@@ -52,6 +52,7 @@ type streamStorage struct {
 	sessions *session.Book
 	// draining ends when the server does.
 	draining context.Context
+	metrics  *streamMetrics
 }
 
 var _ rest.Connecter = &streamStorage{}
@@ -142,6 +143,7 @@ func (s *streamStorage) join(w http.ResponseWriter, r *http.Request, machine *v1
 		_ = engine.Close()
 		return nil
 	}
+	defer s.metrics.begin(s.name)()
 	keeping := make(chan struct{})
 	go func() {
 		defer close(keeping)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -132,6 +133,7 @@ type streamServer struct {
 	kube    client.Client
 	engine  *fakeEngine
 	drain   context.CancelFunc
+	metrics *streamMetrics
 }
 
 func manyMachines() []string {
@@ -152,11 +154,13 @@ func newStreamServer(t *testing.T) *streamServer {
 	}
 	draining, drain := context.WithCancel(context.Background())
 	t.Cleanup(drain)
-	s := &streamServer{kube: kubeWith(t, machines...), engine: newEngine(t), drain: drain}
+	s := &streamServer{kube: kubeWith(t, machines...), engine: newEngine(t), drain: drain, metrics: newStreamMetrics()}
 	book := &session.Book{Client: s.kube, Namespace: "d8-virtualization", Clock: clock.RealClock{}}
 	storages := map[string]*streamStorage{}
 	for name, sessions := range map[string]*session.Book{"console": book, "vnc": book, "portforward": nil} {
-		storages[name] = &streamStorage{name: name, machines: s.kube, dial: s.engine.dial, relay: patience, sessions: sessions, draining: draining}
+		storages[name] = &streamStorage{
+			name: name, machines: s.kube, dial: s.engine.dial, relay: patience, sessions: sessions, draining: draining, metrics: s.metrics,
+		}
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := genericapirequest.WithNamespace(r.Context(), "team")
@@ -441,6 +445,9 @@ func TestDroppedConsolesLeaveNothing(t *testing.T) {
 				time.Sleep(5 * time.Millisecond)
 			}
 			expectNoLeak(t, before)
+			if open := testutil.ToFloat64(s.metrics.open.WithLabelValues("console")); open != 0 {
+				t.Errorf("%v consoles are counted as open", open)
+			}
 			leases := &coordinationv1.LeaseList{}
 			if err := s.kube.List(t.Context(), leases); err != nil || len(leases.Items) != 1 {
 				t.Errorf("%d sessions are written down, want the one of the display (%v)", len(leases.Items), err)

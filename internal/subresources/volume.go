@@ -33,6 +33,10 @@ var pluggable = []v1alpha2.BlockDeviceKind{
 // volumes serves addvolume and removevolume. What a machine has is what its spec and
 // its attachments say, and the engine's object follows them: so a volume is added by an
 // attachment, and removed with it. It would be taken out again otherwise.
+//
+// A call without options of this API has the body of KubeVirt's own, and means the same.
+// It cannot be handed on: KubeVirt refuses to add a volume to a guest that belongs to a
+// machine, as all of ours do.
 type volumes struct {
 	client client.Client
 }

@@ -115,6 +115,32 @@ func TestStaticClaims(t *testing.T) {
 	})
 }
 
+// Claims of IPv6 are as those of IPv4; the lease is named after the address in full.
+func TestClaimsOfIPv6(t *testing.T) {
+	w := newWorld(t, "fd66:30::/125")
+	static := w.claim("static", "fd66:30::6")
+	w.create(static)
+	w.waitForBound(static, "Bound")
+	auto := w.claim("auto", "")
+	w.create(auto)
+	w.waitForBound(auto, "Bound")
+	if auto.Status.Address != "fd66:30::1" {
+		t.Errorf("got %s", auto.Status.Address)
+	}
+	for name, claim := range map[string]string{
+		"ip-fd66-0030-0000-0000-0000-0000-0000-0006": "static", "ip-fd66-0030-0000-0000-0000-0000-0000-0001": "auto",
+	} {
+		lease := &v1alpha2.VirtualMachineIPAddressLease{}
+		if err := w.client.Get(w.ctx, client.ObjectKey{Name: name}, lease); err != nil || lease.Spec.VirtualMachineIPAddressRef.Name != claim {
+			t.Errorf("%s is of %+v, want %s (%v)", name, lease.Spec.VirtualMachineIPAddressRef, claim, err)
+		}
+	}
+	w.delete(static)
+	next := w.claim("next", "fd66:30::6")
+	w.create(next)
+	w.waitForBound(next, "Bound")
+}
+
 // A lease that somebody deletes is made again with the same address.
 func TestLostLease(t *testing.T) {
 	w := newWorld(t, "10.66.33.0/24")

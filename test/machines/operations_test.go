@@ -97,10 +97,28 @@ func TestMigration(t *testing.T) {
 		wait(w, machine, "another node", func(m *v1alpha2.VirtualMachine) bool {
 			return m.Status.Phase == "Running" && m.Status.NodeName != before && m.Status.NodeName != ""
 		})
+		w.waitForOnlyPod(machine)
 	}
 	if machine.Status.NodeName != engine.Node {
 		t.Errorf("went to and fro, and is on %s", machine.Status.NodeName)
 	}
+}
+
+// waitForOnlyPod waits until the guest has no pod but the one that it runs in.
+func (w *world) waitForOnlyPod(machine *v1alpha2.VirtualMachine) {
+	w.t.Helper()
+	wait(w, w.guest(machine.Name), "one pod", func(guest *virtv1.VirtualMachineInstance) bool {
+		pods := &corev1.PodList{}
+		if err := w.client.List(w.ctx, pods, client.InNamespace(w.namespace)); err != nil {
+			w.t.Fatal(err)
+		}
+		for i := range pods.Items {
+			if pod := &pods.Items[i]; pod.Spec.NodeName == guest.Status.NodeName && pod.Status.Phase != corev1.PodRunning {
+				w.t.Fatalf("the guest's own pod is %s", pod.Status.Phase)
+			}
+		}
+		return len(pods.Items) == 1 && pods.Items[0].Spec.NodeName == guest.Status.NodeName
+	})
 }
 
 // Deleting the operation stops the migration; the guest stays where it is.

@@ -55,6 +55,7 @@ func decide(o Observed) decision {
 	deps := judge(o)
 	decided := decision{Plan: shared.Plan[*v1alpha2.VirtualMachine]{
 		Finalizer: shared.FinalizerAdd, FinalizerName: v1alpha2.FinalizerVMCleanup,
+		Delete: leftPods(o),
 	}}
 	if o.wantsOwnClaim() && o.Claim == nil && o.Refusal == "" {
 		decided.Create = append(decided.Create, newClaim(o))

@@ -73,6 +73,9 @@
 //	                  InProgress                              True    nobody
 //	EvictionRequired  EvictionRequired                        True    nobody, or whoever can stop the machine
 //
+// A pod that the guest has left by a migration is deleted once it has ended, since the
+// Services that lead to the guest would be dead on its node: see leftPods.
+//
 // # Run policies
 //
 // AlwaysOn is KubeVirt's Always, AlwaysOff Halted, Manual Manual, and

@@ -137,7 +137,7 @@ func memoryOverhead(o Observed) *resource.Quantity {
 func machinePods(o Observed) []v1alpha2.VirtualMachinePod {
 	var out []v1alpha2.VirtualMachinePod
 	for i := range o.Pods {
-		if pod := &o.Pods[i]; pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		if pod := &o.Pods[i]; !hasEnded(pod) {
 			out = append(out, v1alpha2.VirtualMachinePod{Name: pod.Name, Active: isActivePod(o, pod)})
 		}
 	}

@@ -108,7 +108,7 @@ func factsOfPod(object client.Object) podFacts {
 	names := guestNames(pod)
 	return podFacts{
 		guest: strings.Join(names, ""), node: pod.Spec.NodeName, ip: pod.Status.PodIP,
-		ended:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+		ended:    hasEnded(pod),
 		deleted:  pod.DeletionTimestamp != nil,
 		overhead: pod.Annotations[virtv1.MemoryOverheadAnnotationBytes],
 	}
