@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Writes everything that follows from the Go types in api/: their deepcopy functions, crds/*.yaml and the Russian
-# twins crds/doc-ru-*.yaml; the reference pages docs/reference; the table of rights in the guides; and what follows from
-# the pinned KubeVirt and CDI. Running it twice changes nothing; `make verify` relies on that.
+# twins crds/doc-ru-*.yaml; the reference pages docs/reference; the table of rights in the guides; the Grafana dashboards
+# of the descriptions in tools/dashboards; and what follows from the pinned KubeVirt and CDI. Running it twice changes nothing; `make verify` relies on that.
 set -eu
 
 tools=$(cd "$(dirname "$0")" && pwd)
@@ -15,7 +15,7 @@ trap 'rm -rf "$generated"' EXIT
 cd "$tools"
 # The generator reads the packages of the module it is started in, so it is built here and started in api/.
 controller_gen=$(go tool -n controller-gen)
-go build -o "$generated/" ./crds ./reference
+go build -o "$generated/" ./crds ./reference ./dashboards
 
 cd "$root/api"
 "$controller_gen" "object:headerFile=$tools/header.go.txt" paths=./...
@@ -23,6 +23,8 @@ cd "$root/api"
 
 "$generated/crds" -from "$generated/raw" -words "$tools/crds" -to "$root/crds"
 "$generated/reference" -crds "$root/crds" -api "$root/api/v1alpha2" -words "$tools/reference/words" -to "$root/docs/reference"
+
+"$generated/dashboards" -from "$tools/dashboards/sources" -to "$root/monitoring/grafana-dashboards/main"
 
 go -C "$root" run ./test/rbac/generate "$root/docs"
 

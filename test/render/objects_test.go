@@ -18,7 +18,7 @@ import (
 // kindsOfOthers are no part of Kubernetes itself.
 var kindsOfOthers = map[string]bool{
 	"KubeVirt": true, "CDI": true, "APIService": true, "VerticalPodAutoscaler": true, "NodeGroupConfiguration": true,
-	"Certificate": true, "PrometheusRule": true,
+	"Certificate": true, "PrometheusRule": true, "GrafanaDashboardDefinition": true,
 }
 
 func TestObjectsAreWellFormed(t *testing.T) {
@@ -65,8 +65,8 @@ func TestObjectsAreOurs(t *testing.T) {
 func TestReleaseFitsIntoASecret(t *testing.T) {
 	loaded := loadChart(t)
 	for _, file := range loaded.Files {
-		// The chart itself reads the rules.
-		if strings.HasPrefix(file.Name, "monitoring/prometheus-rules/") {
+		// The chart itself reads the rules and dashboards.
+		if strings.HasPrefix(file.Name, "monitoring/") {
 			continue
 		}
 		t.Errorf("%s is no part of the chart: name it in .helmignore", file.Name)

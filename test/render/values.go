@@ -71,7 +71,7 @@ func globalValues() map[string]any {
 		digests[name] = digest(i)
 	}
 	return map[string]any{
-		"enabledModules":        []any{"cni-cilium", "node-manager", "operator-prometheus-crd", "vertical-pod-autoscaler", "virtualization"},
+		"enabledModules":        []any{"cni-cilium", "node-manager", "operator-prometheus-crd", "prometheus-crd", "vertical-pod-autoscaler", "virtualization"},
 		"clusterIsBootstrapped": true,
 		"modules": map[string]any{
 			"https":                map[string]any{"mode": "CertManager", "certManager": map[string]any{"clusterIssuerName": "letsencrypt"}},

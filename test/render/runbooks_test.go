@@ -1,0 +1,103 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	runbooks = filepath.Join("..", "..", "docs", "runbooks")
+	// runbookAddress is where the platform's site has the page of an alert.
+	runbookAddress = "https://deckhouse.io/modules/virtualization/stable/runbooks/"
+	shellBlock     = regexp.MustCompile("(?ms)^ *```shell\n(.*?)^ *```$")
+	heading        = regexp.MustCompile(`(?m)^## (.+)$`)
+)
+
+// Who is woken by an alert finds its page, in both languages, with equal commands.
+func TestEveryAlertHasARunbook(t *testing.T) {
+	rules := alerts(t, render(t, Case{}))
+	for name, rule := range rules {
+		if got, want := rule.Annotations["runbook_url"], runbookAddress+strings.ToLower(name)+".html"; got != want {
+			t.Errorf("%s: runbook_url is %q, want %q", name, got, want)
+		}
+		english := readRunbook(t, name, ".md", "What it means", "What is affected", "What to do")
+		russian := readRunbook(t, name, ".ru.md", "Что это значит", "Что затронуто", "Что делать")
+		if ours, theirs := commands(english), commands(russian); !slices.Equal(ours, theirs) || len(ours) == 0 {
+			t.Errorf("%s: the page has the commands %q, its twin %q", name, ours, theirs)
+		}
+	}
+	pages, err := filepath.Glob(filepath.Join(runbooks, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(page), ".md"), ".ru")
+		if _, there := rules[name]; !there {
+			t.Errorf("%s: there is no such alert", page)
+		}
+	}
+}
+
+// readRunbook reads a page and checks its headings.
+func readRunbook(t *testing.T, alert, suffix string, headings ...string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(runbooks, alert+suffix))
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	text := string(content)
+	if !strings.HasPrefix(text, "---\ntitle: \""+alert+"\"\ndescription: \"") {
+		t.Errorf("%s%s does not begin with its title and description", alert, suffix)
+	}
+	var found []string
+	for _, match := range heading.FindAllStringSubmatch(text, -1) {
+		found = append(found, match[1])
+	}
+	if !slices.Equal(found, headings) {
+		t.Errorf("%s%s has the headings %q, want %q", alert, suffix, found, headings)
+	}
+	return text
+}
+
+// commands are those of a page, without comments.
+func commands(text string) []string {
+	var out []string
+	for _, match := range shellBlock.FindAllStringSubmatch(text, -1) {
+		for _, line := range strings.Split(strings.TrimSpace(match[1]), "\n") {
+			command, _, _ := strings.Cut(line, "   #")
+			out = append(out, strings.TrimSpace(command))
+		}
+	}
+	return out
+}
+
+// A page that another one leads to exists.
+func TestRunbooksLeadSomewhere(t *testing.T) {
+	names := map[string]bool{}
+	for name := range alerts(t, render(t, Case{})) {
+		names[name] = true
+	}
+	pages, err := filepath.Glob(filepath.Join(runbooks, "*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("found %v, %v", pages, err)
+	}
+	for _, page := range pages {
+		content, err := os.ReadFile(filepath.Clean(page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\bD8Virtualization\w+`).FindAllString(string(content), -1) {
+			if !names[name] {
+				t.Errorf("%s names the alert %s, which does not exist", page, name)
+			}
+		}
+	}
+}
