@@ -4,6 +4,7 @@
 package crash
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -151,7 +152,13 @@ func (s *stage) newPlay(t *testing.T, f fault, model map[string]map[string]strin
 	}
 	p.Module = p.Namespace + "-module"
 	p.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.Module}})
-	p.snapshots = &snapshots{reader: direct, namespace: p.Namespace, addresses: addresses}
+	p.snapshots = &snapshots{client: direct, namespace: p.Namespace, addresses: addresses}
+	// This comes after the program's end.
+	t.Cleanup(func() {
+		if err := p.snapshots.clear(context.Background()); err != nil {
+			t.Errorf("clearing the stage: %v", err)
+		}
+	})
 	p.program = &program{
 		config: s.config, scheme: s.scenario.Scheme, mapper: s.mapper,
 		view:  view{namespace: p.Namespace, lag: f.lag, copies: f.copies},

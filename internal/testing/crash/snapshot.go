@@ -45,7 +45,7 @@ func versionKinds(version schema.GroupVersion, names ...string) []schema.GroupVe
 // play: without times, and with the names of what the scenario made in the place of
 // what the API server and the play made up.
 type snapshots struct {
-	reader    client.Reader
+	client    client.Client
 	namespace string
 	// addresses is how the addresses of the play begin, with a dot at the end.
 	addresses string
@@ -58,32 +58,62 @@ type snapshots struct {
 func (s *snapshots) take(ctx context.Context) (map[string]string, error) {
 	objects := map[string][]byte{}
 	s.forgetPassing()
-	for _, kind := range kinds {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-		if err := s.reader.List(ctx, list); meta.IsNoMatchError(err) {
-			// Not every scenario has the engine.
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", kind, err)
-		}
-		for i := range list.Items {
-			item := &list.Items[i]
-			raw, err := json.Marshal(strip(item))
-			if err != nil {
-				return nil, err
-			}
-			if bytes.Contains(raw, []byte(s.namespace)) {
-				s.learn(item)
-				objects[kind.Kind+"."+kind.Group+" "+item.GetNamespace()+"/"+item.GetName()] = raw
-			}
-		}
+	err := s.each(ctx, func(item *unstructured.Unstructured, raw []byte) error {
+		s.learn(item)
+		gvk := item.GroupVersionKind()
+		objects[gvk.Kind+"."+gvk.Group+" "+item.GetNamespace()+"/"+item.GetName()] = raw
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	out := map[string]string{}
 	for name, raw := range objects {
 		out[s.inWords(name)] = s.inWords(string(raw))
 	}
 	return out, nil
+}
+
+// each calls the function with every object of the play, and with what of it tells of
+// the end.
+func (s *snapshots) each(ctx context.Context, do func(item *unstructured.Unstructured, raw []byte) error) error {
+	for _, kind := range kinds {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+		if err := s.client.List(ctx, list); meta.IsNoMatchError(err) {
+			// Not every scenario has the engine.
+			continue
+		} else if err != nil {
+			return fmt.Errorf("listing %s: %w", kind, err)
+		}
+		for i := range list.Items {
+			raw, err := json.Marshal(strip(&list.Items[i]))
+			if err != nil {
+				return err
+			}
+			if !bytes.Contains(raw, []byte(s.namespace)) {
+				continue
+			}
+			if err := do(&list.Items[i], raw); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// clear removes the play's objects, whoever holds them: each life of the plays to come
+// would have to read them. Nobody who deletes namespaces is at work here.
+func (s *snapshots) clear(ctx context.Context) error {
+	release := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+	return s.each(ctx, func(item *unstructured.Unstructured, _ []byte) error {
+		if len(item.GetFinalizers()) > 0 {
+			if err := s.client.Patch(ctx, item, release); client.IgnoreNotFound(err) != nil {
+				return err
+			}
+		}
+		return client.IgnoreNotFound(s.client.Delete(ctx, item, client.GracePeriodSeconds(0)))
+	})
 }
 
 // keepNames keeps the names of the last snapshot for those to come. Of a snapshot on
