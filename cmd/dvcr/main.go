@@ -30,6 +30,7 @@ func newCommand() *cobra.Command {
 	addresses.AddFlags(flags)
 	flags.StringVar(&config.Address, "address", ":5000", "address of the registry's HTTPS listener")
 	flags.StringVar(&config.Root, "root", "/var/lib/registry", "directory that holds the images")
+	flags.StringVar(&config.S3SettingsDir, "s3-settings-dir", "", "folder that says which bucket holds the images instead of --root: files bucket, region, regionEndpoint, accessKey, secretKey, and ca.crt if there is one")
 	flags.StringVar(&config.TLSCertFile, "tls-cert-file", "", "PEM file of the serving certificate; read again when it changes")
 	flags.StringVar(&config.TLSKeyFile, "tls-private-key-file", "", "PEM file of the serving certificate's key")
 	flags.StringVar(&config.TokenPublicKeyFile, "token-public-key-file", "/etc/dvcr/tokenPublicKey", "PEM file of the key that verifies tokens")

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/sirupsen/logrus"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -38,7 +39,7 @@ func init() {
 type Registry struct {
 	// Address is host:port, what an image reference begins with.
 	Address string
-	// Root is the storage directory.
+	// Root is the storage directory; empty if a bucket holds the images.
 	Root string
 	// CA is the PEM certificate that the registry is trusted by.
 	CA []byte
@@ -69,19 +70,34 @@ func (r *Registry) Idle() {
 // front of which it stands, to make the registry misbehave.
 func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry {
 	t.Helper()
-	issuer, verifier := Keys(t)
-	ctx, cancel := context.WithCancel(context.Background())
 	root := t.TempDir()
-	now := clocktesting.NewFakeClock(time.Now().Add(-2 * gc.DefaultGrace))
-	guard := gc.NewGuard(now, gc.DefaultGrace)
-	now.SetTime(time.Now())
-	driver, err := server.NewDriver(ctx, root)
+	driver, err := server.NewDriver(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return start(t, driver, server.Options{Root: root}, wrappers)
+}
+
+// StartInBucket is like Start, with the images in an object storage.
+func StartInBucket(t testing.TB, store *ObjectStore, wrappers ...func(http.Handler) http.Handler) *Registry {
+	t.Helper()
+	driver, err := server.NewBucketDriver(t.Context(), store.Bucket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, driver, server.Options{Bucket: store.Bucket()}, wrappers)
+}
+
+func start(t testing.TB, driver storagedriver.StorageDriver, options server.Options, wrappers []func(http.Handler) http.Handler) *Registry {
+	t.Helper()
+	issuer, verifier := Keys(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	now := clocktesting.NewFakeClock(time.Now().Add(-2 * gc.DefaultGrace))
+	guard := gc.NewGuard(now, gc.DefaultGrace)
+	now.SetTime(time.Now())
 	collector := gc.New(gc.Options{Driver: driver, Guard: guard, Clock: now, Logger: slog.New(slog.DiscardHandler)})
-	handler, err := server.NewHandler(ctx, server.Options{
-		Root: root, Verifier: verifier, HTTPSecret: "test", Guard: guard, Deleted: collector.Trigger})
+	options.Verifier, options.HTTPSecret, options.Guard, options.Deleted = verifier, "test", guard, collector.Trigger
+	handler, err := server.NewHandler(ctx, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +116,7 @@ func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry 
 	})
 	return &Registry{
 		Address:   strings.TrimPrefix(running.URL, "https://"),
-		Root:      root,
+		Root:      options.Root,
 		CA:        pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: running.Certificate().Raw}),
 		Issuer:    issuer,
 		Verifier:  verifier,

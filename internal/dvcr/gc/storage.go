@@ -175,3 +175,27 @@ func (s storage) remove(ctx context.Context, dir string) error {
 	}
 	return nil
 }
+
+// bucketDriver is what distribution's driver of object storages calls itself.
+const bucketDriver = "s3aws"
+
+// abort throws away the parts of an object that was never completed, and tells how many bytes those were: an object
+// storage keeps them where no listing shows them. Other drivers have no such thing.
+func (s storage) abort(ctx context.Context, file string) (int64, error) {
+	if s.driver.Name() != bucketDriver {
+		return 0, nil
+	}
+	writer, err := s.driver.Writer(ctx, file, true)
+	if err != nil {
+		// Of an object that is complete the driver says that nothing can be appended to it.
+		if _, complete := s.driver.Stat(ctx, file); complete == nil || isGone(err) {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("abort %s: %w", file, err)
+	}
+	size := writer.Size()
+	if err := writer.Cancel(ctx); err != nil {
+		return 0, fmt.Errorf("abort %s: %w", file, err)
+	}
+	return size, nil
+}

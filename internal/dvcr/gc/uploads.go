@@ -54,6 +54,11 @@ func (c *Collector) purge(ctx context.Context, repository, dir string, report *R
 		if err != nil {
 			return err
 		}
+		unfinished, err := c.storage.abort(ctx, path.Join(dir, dataFile))
+		if err != nil {
+			return err
+		}
+		size += unfinished
 		if err := c.storage.remove(ctx, dir); err != nil {
 			return err
 		}

@@ -46,9 +46,9 @@ func init() {
 
 // reportFullStorage answers 507 instead of distribution's 500 when a request
 // failed for lack of space, and refuses right away what cannot fit.
-func reportFullStorage(next http.Handler, root string, verifier *token.Verifier) http.Handler {
+func reportFullStorage(next http.Handler, fits func(size int64) bool, verifier *token.Verifier) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if wanted := announced(r); wanted > 0 && !fits(root, wanted) {
+		if wanted := announced(r); wanted > 0 && !fits(wanted) {
 			// Strangers are not told how full the volume is.
 			if _, err := authenticate(r, verifier); err == nil {
 				fullStorageRefusals.Inc()
@@ -71,14 +71,16 @@ func announced(r *http.Request) int64 {
 	return max(length, r.ContentLength)
 }
 
-// fits tells whether the volume takes that many bytes more. A volume that does
+// onVolume tells whether the volume takes that many bytes more. A volume that does
 // not say is not held against the client: the write itself will tell.
-func fits(root string, size int64) bool {
-	var stat unix.Statfs_t
-	if err := unix.Statfs(root, &stat); err != nil {
-		return true
+func onVolume(root string) func(size int64) bool {
+	return func(size int64) bool {
+		var stat unix.Statfs_t
+		if err := unix.Statfs(root, &stat); err != nil {
+			return true
+		}
+		return size <= int64(stat.Bavail)*stat.Bsize-reservedBytes
 	}
-	return size <= int64(stat.Bavail)*stat.Bsize-reservedBytes
 }
 
 // fullKey is the context key under which a request's storage errors are noted.

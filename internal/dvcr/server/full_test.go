@@ -127,7 +127,7 @@ func tightRegistry(t *testing.T, left *int64) (handler http.Handler, collector *
 		t.Fatal(err)
 	}
 	collector = gc.New(gc.Options{Driver: tightDriver{storage, left}, Guard: guard, Clock: clock.RealClock{}, Logger: slog.New(slog.DiscardHandler)})
-	return reportFullStorage(guardRequests(app, guard, func() {}), root, verifier), collector, credentials
+	return reportFullStorage(guardRequests(app, guard, func() {}), onVolume(root), verifier), collector, credentials
 }
 
 func send(handler http.Handler, method, path, credentials, body string) *httptest.ResponseRecorder {
@@ -234,7 +234,7 @@ func putAs(handler http.Handler, path, credentials, mediaType, manifest string) 
 func TestWhatCannotFitIsRefusedBeforeItIsSent(t *testing.T) {
 	verifier, credentials := keys(t)
 	passed := false
-	handler := reportFullStorage(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true }), t.TempDir(), verifier)
+	handler := reportFullStorage(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true }), onVolume(t.TempDir()), verifier)
 	request := func(length int64, credentials string) *httptest.ResponseRecorder {
 		passed = false
 		r := httptest.NewRequest(http.MethodPatch, "/v2/"+repository+"/blobs/uploads/1", strings.NewReader(""))
@@ -288,7 +288,7 @@ func TestOtherErrorsStayInternal(t *testing.T) {
 	handler := reportFullStorage(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = noteFull(r.Context(), unix.EIO)
 		w.WriteHeader(http.StatusInternalServerError)
-	}), t.TempDir(), verifier)
+	}), onVolume(t.TempDir()), verifier)
 	if w := send(handler, http.MethodPatch, "/v2/", "", ""); w.Code != 500 {
 		t.Errorf("status %d", w.Code)
 	}

@@ -13,8 +13,11 @@ var fullStorageRefusals = prometheus.NewCounter(prometheus.CounterOpts{
 	Help: "Requests refused because the volume that holds the images was full.",
 })
 
-// Collectors returns the registry's own metrics for the volume of root.
+// Collectors returns the registry's own metrics, with those for the volume of root unless that is empty.
 func Collectors(root string) []prometheus.Collector {
+	if root == "" {
+		return []prometheus.Collector{fullStorageRefusals}
+	}
 	return []prometheus.Collector{fullStorageRefusals, &storageCollector{root: root}}
 }
 

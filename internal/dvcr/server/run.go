@@ -15,6 +15,7 @@ import (
 	"os"
 	"time"
 
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
@@ -31,7 +32,9 @@ const shutdownGrace = 15 * time.Second
 
 // Config is what the registry's process is started with.
 type Config struct {
-	Root               string
+	Root string
+	// S3SettingsDir is the folder with what ReadBucket reads, in place of Root; empty for a directory.
+	S3SettingsDir      string
 	Address            string
 	TLSCertFile        string
 	TLSKeyFile         string
@@ -54,7 +57,11 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("--gc-schedule: %w", err)
 	}
-	handler, collector, err := newHandler(ctx, config, logger)
+	bucket, err := config.bucket()
+	if err != nil {
+		return err
+	}
+	handler, collector, err := newHandler(ctx, config, bucket, logger)
 	if err != nil {
 		return err
 	}
@@ -62,7 +69,7 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("load the serving certificate %s: %w", config.TLSCertFile, err)
 	}
-	prometheus.MustRegister(append(Collectors(config.Root), gc.Collectors()...)...)
+	prometheus.MustRegister(append(Collectors(config.directory()), gc.Collectors()...)...)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return certificates.Start(ctx) })
@@ -72,7 +79,9 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 	})
 	group.Go(func() error { return serve(ctx, registryServer(config.Address, handler, certificates), logger) })
 	if config.HealthAddress != "" {
-		group.Go(func() error { return serve(ctx, plainServer(config.HealthAddress, healthHandler(config.Root)), logger) })
+		group.Go(func() error {
+			return serve(ctx, plainServer(config.HealthAddress, healthHandler(config.directory())), logger)
+		})
 	}
 	if config.MetricsAddress != "" {
 		group.Go(func() error { return serve(ctx, plainServer(config.MetricsAddress, metricsHandler()), logger) })
@@ -80,8 +89,31 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 	return group.Wait()
 }
 
+// bucket reads how the bucket is reached; nil if images are kept in a directory.
+func (c Config) bucket() (*Bucket, error) {
+	if c.S3SettingsDir == "" {
+		return nil, nil //nolint:nilnil // Nil stands for the directory, which is as good.
+	}
+	return ReadBucket(c.S3SettingsDir)
+}
+
+func (c Config) driver(ctx context.Context, bucket *Bucket) (storagedriver.StorageDriver, error) {
+	if bucket != nil {
+		return NewBucketDriver(ctx, bucket)
+	}
+	return NewDriver(ctx, c.Root)
+}
+
+// directory is where images are kept; empty if that is a bucket.
+func (c Config) directory() string {
+	if c.S3SettingsDir != "" {
+		return ""
+	}
+	return c.Root
+}
+
 // newHandler makes the registry and what collects its garbage.
-func newHandler(ctx context.Context, config Config, logger *slog.Logger) (http.Handler, *gc.Collector, error) {
+func newHandler(ctx context.Context, config Config, bucket *Bucket, logger *slog.Logger) (http.Handler, *gc.Collector, error) {
 	verifier, err := newVerifier(config.TokenPublicKeyFile)
 	if err != nil {
 		return nil, nil, err
@@ -94,7 +126,7 @@ func newHandler(ctx context.Context, config Config, logger *slog.Logger) (http.H
 	if len(secret) == 0 {
 		return nil, nil, fmt.Errorf("--http-secret-file %s is empty", config.HTTPSecretFile)
 	}
-	driver, err := NewDriver(ctx, config.Root)
+	driver, err := config.driver(ctx, bucket)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,6 +137,7 @@ func newHandler(ctx context.Context, config Config, logger *slog.Logger) (http.H
 	collector := gc.New(gc.Options{Driver: driver, Guard: guard, Clock: clock.RealClock{}, Logger: logger})
 	handler, err := NewHandler(ctx, Options{
 		Root:           config.Root,
+		Bucket:         bucket,
 		Verifier:       verifier,
 		HTTPSecret:     string(secret),
 		Guard:          guard,
@@ -147,10 +180,16 @@ func plainServer(address string, handler http.Handler) *http.Server {
 	}
 }
 
+// healthHandler tells of a storage directory that is gone. A bucket that can't be reached for a while is told to whoever
+// asks for an image: taking the registry out of its Service would only hide why.
 func healthHandler(root string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if root == "" {
+			fmt.Fprintln(w, "ok")
+			return
+		}
 		if _, err := os.Stat(root); err != nil {
 			http.Error(w, "the storage directory cannot be read: "+err.Error(), http.StatusServiceUnavailable)
 			return

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package server is the module's image registry (DVCR): distribution as a
-// library with our authorization, one storage directory and an honest answer
-// when that directory's volume is full.
+// library with our authorization, one storage directory or bucket and an honest
+// answer when what comes does not fit.
 package server
 
 import (
@@ -14,24 +14,17 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
-	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // the one storage driver in use
 	"k8s.io/utils/clock"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/gc"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 )
 
-const (
-	storageDriver = "filesystem"
-	rootParameter = "rootdirectory"
-)
-
 // Options of the registry.
 type Options struct {
-	// Root is the directory that holds the images.
-	Root string
+	// Root is the directory that holds the images, unless a bucket does.
+	Root   string
+	Bucket *Bucket
 	// Verifier checks the tokens of clients.
 	Verifier *token.Verifier
 	// HTTPSecret signs the state of uploads that clients carry from request to
@@ -51,8 +44,8 @@ type Options struct {
 // life of its background work.
 func NewHandler(ctx context.Context, options Options) (handler http.Handler, err error) {
 	switch {
-	case options.Root == "":
-		return nil, errors.New("the registry needs a storage directory")
+	case options.Root == "" && options.Bucket == nil:
+		return nil, errors.New("the registry needs a storage directory or a bucket")
 	case options.Verifier == nil:
 		return nil, errors.New("the registry needs a key to verify tokens with")
 	case options.HTTPSecret == "":
@@ -72,26 +65,26 @@ func NewHandler(ctx context.Context, options Options) (handler http.Handler, err
 	}()
 	app := handlers.NewApp(ctx, distributionConfig(options))
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", reportFullStorage(guardRequests(app, options.Guard, options.Deleted), options.Root, options.Verifier))
+	mux.Handle("/v2/", reportFullStorage(guardRequests(app, options.Guard, options.Deleted), options.fits(), options.Verifier))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux, nil
 }
 
-// NewDriver reaches the storage below the registry, for garbage collection.
-func NewDriver(ctx context.Context, root string) (storagedriver.StorageDriver, error) {
-	driver, err := factory.Create(ctx, storageDriver, configuration.Parameters{rootParameter: root})
-	if err != nil {
-		return nil, fmt.Errorf("open the storage directory: %w", err)
+// fits tells how the storage says whether it takes that many bytes more.
+func (o Options) fits() func(size int64) bool {
+	if o.Bucket != nil {
+		return func(size int64) bool { return size <= maxObject }
 	}
-	return driver, nil
+	return onVolume(o.Root)
 }
 
 func distributionConfig(options Options) *configuration.Configuration {
+	driver, parameters := storageDriver(options.Root, options.Bucket)
 	config := &configuration.Configuration{
 		Storage: configuration.Storage{
-			storageDriver: configuration.Parameters{rootParameter: options.Root},
-			"delete":      configuration.Parameters{"enabled": true},
-			"redirect":    configuration.Parameters{"disable": true},
+			driver:     parameters,
+			"delete":   configuration.Parameters{"enabled": true},
+			"redirect": configuration.Parameters{"disable": true},
 			// Distribution purges by the age of an upload, which would cut off a
 			// slow one: package gc looks at the last byte instead.
 			"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},

@@ -1,0 +1,82 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
+	"github.com/deckhouse/virtualization/internal/dvcr/server"
+)
+
+// bucketSettings is a folder as the chart's Secret is mounted.
+func bucketSettings(t *testing.T, bucket *server.Bucket) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"bucket": bucket.Name, "region": bucket.Region, "regionEndpoint": bucket.Endpoint,
+		"accessKey": bucket.AccessKey, "secretKey": bucket.SecretKey,
+	} {
+		write(t, filepath.Join(dir, name), content)
+	}
+	return dir
+}
+
+func TestReadBucket(t *testing.T) {
+	want := server.Bucket{Name: "images", Region: "ru-1", Endpoint: "https://s3.example.com", AccessKey: "AKIA", SecretKey: "secret"}
+	dir := bucketSettings(t, &want)
+	t.Setenv("AWS_CA_BUNDLE", "")
+	got, err := server.ReadBucket(dir)
+	if err != nil || *got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if authorities := os.Getenv("AWS_CA_BUNDLE"); authorities != "" {
+		t.Errorf("authorities are taken from %s, which is not there", authorities)
+	}
+	write(t, filepath.Join(dir, "ca.crt"), "PEM")
+	if _, err := server.ReadBucket(dir); err != nil || os.Getenv("AWS_CA_BUNDLE") != filepath.Join(dir, "ca.crt") {
+		t.Errorf("authorities %q, %v", os.Getenv("AWS_CA_BUNDLE"), err)
+	}
+	write(t, filepath.Join(dir, "secretKey"), " \n")
+	if err := os.Remove(filepath.Join(dir, "region")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = server.ReadBucket(dir)
+	for _, part := range []string{"--s3-settings-dir", "secretKey is empty", "region: no such file"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not said by %v", part, err)
+		}
+	}
+}
+
+// A process that can't use its bucket says so and ends, before anybody sends it an image.
+func TestRunNamesWhatIsWrongWithTheBucket(t *testing.T) {
+	store := dvcrtest.StartObjectStore(t)
+	stranger, lost := store.Bucket(), store.Bucket()
+	stranger.AccessKey, lost.Endpoint = "STRANGER", ""
+	for want, dir := range map[string]string{
+		"list the bucket images at " + store.URL: bucketSettings(t, stranger),
+		"regionEndpoint is empty":                bucketSettings(t, lost),
+		"no such file":                           t.TempDir(),
+	} {
+		config := newConfig(t)
+		config.S3SettingsDir = dir
+		err := server.Run(context.Background(), config, silent)
+		if err == nil || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// There is no volume to tell of.
+func TestMetricsOfABucket(t *testing.T) {
+	if in, on := len(server.Collectors("")), len(server.Collectors(t.TempDir())); in != 1 || on != 2 {
+		t.Errorf("%d collectors in a bucket, %d on a volume", in, on)
+	}
+}
