@@ -79,7 +79,7 @@ func controllerOptions(o options) (controller.Options, error) {
 func (o *options) importers(ca []byte) importerpod.Settings {
 	return importerpod.Settings{
 		Namespace: o.namespace, ImporterImage: o.importerImage, PullSecret: o.pullSecret, CABundle: ca, ReportURL: o.reportURL,
-		RefuseNetworks: o.refusedNetworks, Uploads: o.uploads,
+		RefuseNetworks: o.refusedNetworks, Uploads: o.uploads, LogArgs: o.importerLogs,
 	}
 }
 

@@ -38,6 +38,8 @@ type options struct {
 	pullSecret    string
 	reportURL     string
 
+	// importerLogs are the flags of logging that importers get.
+	importerLogs    []string
 	refusedNetworks []string
 	uploads         importerpod.Uploads
 
@@ -54,11 +56,24 @@ func main() { program.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
 	o := options{addresses: program.Addresses{Health: ":8083", Metrics: ":8080"}}
-	command := program.Logged("virtualization-controller", "Run the controllers of the module",
-		func(ctx context.Context, logger *slog.Logger) error { return run(ctx, o, logger) })
+	var command *cobra.Command
+	command = program.Logged("virtualization-controller", "Run the controllers of the module",
+		func(ctx context.Context, logger *slog.Logger) error {
+			o.importerLogs = logArgs(command.Flags())
+			return run(ctx, o, logger)
+		})
 	o.addFlags(command.Flags())
 	command.AddCommand(newRemoveCommand())
 	return command
+}
+
+// logArgs hands the controller's own way of logging on to importers.
+func logArgs(flags *pflag.FlagSet) []string {
+	var args []string
+	for _, name := range []string{"log-level", "log-format"} {
+		args = append(args, "--"+name+"="+flags.Lookup(name).Value.String())
+	}
+	return args
 }
 
 func (o *options) addFlags(flags *pflag.FlagSet) {

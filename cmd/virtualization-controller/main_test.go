@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,16 @@ func TestFlagsOfTheRemoval(t *testing.T) {
 	found, _, err := newCommand().Find([]string{"remove-engine", "--timeout=15m"})
 	if err != nil || found.Name() != "remove-engine" {
 		t.Errorf("the chart's command is %v, %v", found.Name(), err)
+	}
+}
+
+func TestImportersLogLikeTheController(t *testing.T) {
+	command := newCommand()
+	if err := command.ParseFlags([]string{"--log-format=json"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := logArgs(command.Flags()); !slices.Equal(got, []string{"--log-level=info", "--log-format=json"}) {
+		t.Errorf("got %v", got)
 	}
 }
 

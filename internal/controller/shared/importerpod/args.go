@@ -72,13 +72,14 @@ func (o Order) args() []string {
 	if !o.Inspect {
 		args = append(args, o.Target.args()...)
 	}
-	return append(args,
+	args = append(args,
 		"--registry-ca-file="+secretPath+"/"+keyCA,
 		"--token-file="+secretPath+"/"+keyToken,
 		"--report-url="+o.Settings.ReportURL,
 		"--state-dir="+statePath,
 		"--checkpoint-file="+secretPath+"/"+KeyCheckpoint,
 	)
+	return append(args, o.Settings.LogArgs...)
 }
 
 func (o Order) verb() string {

@@ -96,6 +96,8 @@ type Settings struct {
 	PullSecret string
 	// Namespace is the module's.
 	Namespace string
+	// LogArgs are the flags that say how importers log.
+	LogArgs []string
 	// Uploads say how the world outside reaches an upload.
 	Uploads Uploads
 }

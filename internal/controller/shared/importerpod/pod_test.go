@@ -152,6 +152,15 @@ var common = []string{
 	"--state-dir=/var/lib/importer", "--checkpoint-file=/etc/importer/checkpoint",
 }
 
+// Importers log the way the controller does.
+func TestLogArgs(t *testing.T) {
+	pod := Pod(order(httpSource(), func(o *Order) { o.Settings.LogArgs = []string{"--log-level=debug", "--log-format=json"} }))
+	args := pod.Spec.Containers[0].Args
+	if got := args[len(args)-2:]; !slices.Equal(got, []string{"--log-level=debug", "--log-format=json"}) {
+		t.Errorf("args end with %v", got)
+	}
+}
+
 func TestArgs(t *testing.T) {
 	toVolume := func(volume Volume) func(*Order) {
 		return func(o *Order) { o.Target = Target{Volume: &volume, Size: 4 << 30, Stage: "dvcr.example.org/vd/x:1"} }
