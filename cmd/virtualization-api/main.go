@@ -24,6 +24,7 @@ func main() { program.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
 	var options subresources.Options
+	var audited bool
 	command := program.Logged("virtualization-api", "Serve the streams of machines as an aggregated API",
 		func(ctx context.Context, logger *slog.Logger) error {
 			// k8s.io/apiserver logs through klog.
@@ -33,6 +34,9 @@ func newCommand() *cobra.Command {
 				return fmt.Errorf("finding kube-apiserver: %w", err)
 			}
 			options.Kubeconfig = os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
+			if audited {
+				options.Audit = os.Stdout
+			}
 			return subresources.Run(ctx, options, config)
 		})
 	flags := command.Flags()
@@ -40,5 +44,6 @@ func newCommand() *cobra.Command {
 	flags.IntVar(&options.SecurePort, "secure-port", 8443, "TCP port of the HTTPS listener")
 	flags.StringVar(&options.CertFile, "tls-cert-file", "", "PEM file of the serving certificate")
 	flags.StringVar(&options.KeyFile, "tls-private-key-file", "", "PEM file of the serving certificate's key")
+	flags.BoolVar(&audited, "audit", false, "write an audit event for each stream and order to the standard output")
 	return command
 }

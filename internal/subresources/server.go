@@ -6,6 +6,7 @@ package subresources
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/audit"
 	"github.com/deckhouse/virtualization/internal/subresources/names"
 	"github.com/deckhouse/virtualization/internal/subresources/session"
 )
@@ -50,6 +52,8 @@ type Options struct {
 	Kubeconfig string
 	// Namespace of the module, where sessions are written down.
 	Namespace string
+	// Audit takes a line for each stream and order; nil for none.
+	Audit io.Writer
 	// InsecureDelegation switches delegated authentication and authorization off,
 	// for tests without a kube-apiserver.
 	InsecureDelegation bool
@@ -121,6 +125,11 @@ func newConfig(options Options, scheme *runtime.Scheme, codecs serializer.CodecF
 	// Streams live as long as somebody looks at them.
 	config.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch"), sets.NewString("console", "vnc", "portforward"))
+
+	if options.Audit != nil {
+		config.AuditBackend = audit.NewBackend(options.Audit)
+		config.AuditPolicyRuleEvaluator = audit.Streams(GroupVersion.Group)
+	}
 
 	serving := genericoptions.NewSecureServingOptions().WithLoopback()
 	serving.BindPort = options.SecurePort

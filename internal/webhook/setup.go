@@ -4,7 +4,10 @@
 package webhook
 
 import (
+	"os"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -13,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/audit"
 	"github.com/deckhouse/virtualization/internal/ipam"
 )
 
@@ -23,6 +27,7 @@ const (
 	PathVirtualMachineClass     = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineclass"
 	PathAttachment              = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineblockdeviceattachment"
 	PathVirtualMachineIPAddress = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineipaddress"
+	PathAudit                   = "/audit"
 	PathVirtualMachineOperation = "/validate-virtualization-deckhouse-io-v1alpha2-virtualmachineoperation"
 )
 
@@ -35,6 +40,10 @@ type Options struct {
 // Setup registers the handlers with the manager's webhook server.
 func Setup(mgr ctrl.Manager, opts Options) error {
 	mgr.GetWebhookServer().Register(PathFinalizer, &webhook.Admission{Handler: finalizerAdder{}})
+	// The chart sends requests there only if the settings ask for it.
+	mgr.GetWebhookServer().Register(PathAudit, &admission.Webhook{
+		Handler: audit.Admission{Backend: audit.NewBackend(os.Stdout), Clock: clock.RealClock{}},
+	})
 	mgr.GetWebhookServer().Register(PathGuestGrowth, &admission.Webhook{Handler: growthHandler{}})
 	validators := []struct {
 		path      string
