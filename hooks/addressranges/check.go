@@ -21,8 +21,8 @@ var (
 	nodeResource  = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 )
 
-// Check answers whoever changes the settings. It knows no values of the platform, so that the subnets of pods and
-// services are left to the hook.
+// Check answers whoever changes the settings. It is given no values of the platform, so it reads the subnets of pods and
+// services where the cluster keeps them; what is not found there is left to the hook.
 func Check(ctx context.Context, input settingscheck.Input) settingscheck.Result {
 	var ranges []string
 	for _, each := range input.Settings.Get(setting).Array() {
@@ -52,7 +52,11 @@ func read(ctx context.Context, input settingscheck.Input) ([]network, []lease, e
 		return nil, nil, err
 	}
 	others, err := readNodes(ctx, client.Dynamic())
-	return others, held, err
+	if err != nil {
+		return nil, nil, err
+	}
+	subnets, err := readSubnets(ctx, client.Dynamic())
+	return append(others, subnets...), held, err
 }
 
 func readLeases(ctx context.Context, cluster dynamic.Interface) ([]lease, error) {
@@ -87,7 +91,7 @@ func readNodes(ctx context.Context, cluster dynamic.Interface) ([]network, error
 			}
 		}
 		pods, _, _ := unstructured.NestedStringSlice(list.Items[i].Object, "spec", "podCIDRs")
-		found = append(found, networks("the subnet of the pods", pods...)...)
+		found = append(found, networks(podsTitle, pods...)...)
 	}
 	return found, nil
 }

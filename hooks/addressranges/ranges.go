@@ -136,8 +136,13 @@ func networks(title string, texts ...string) []network {
 	return found
 }
 
+const (
+	podsTitle     = "the subnet of the pods"
+	servicesTitle = "the subnet of the services"
+)
+
 // subnets of the platform, as the values know them.
 var subnets = map[string]string{
-	settings.PodSubnet:     "the subnet of the pods",
-	settings.ServiceSubnet: "the subnet of the services",
+	settings.PodSubnet:     podsTitle,
+	settings.ServiceSubnet: servicesTitle,
 }

@@ -8,10 +8,12 @@ import (
 	"github.com/deckhouse/module-sdk/pkg/app"
 
 	"github.com/deckhouse/virtualization/hooks/addressranges"
+	"github.com/deckhouse/virtualization/hooks/checks"
 	_ "github.com/deckhouse/virtualization/hooks/customcertificate"
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"
 	_ "github.com/deckhouse/virtualization/hooks/dvcraddress"
 	_ "github.com/deckhouse/virtualization/hooks/dvcrsecrets"
+	_ "github.com/deckhouse/virtualization/hooks/dvcrvolume"
 	_ "github.com/deckhouse/virtualization/hooks/foreignengine"
 	_ "github.com/deckhouse/virtualization/hooks/moduleca"
 	_ "github.com/deckhouse/virtualization/hooks/sourcenetworks"
@@ -21,5 +23,5 @@ import (
 )
 
 func main() {
-	app.Run(app.WithSettingsCheck(addressranges.Check))
+	app.Run(app.WithSettingsCheck(checks.All(addressranges.Check, checks.Registry, checks.StorageClasses, checks.Certificate)))
 }
