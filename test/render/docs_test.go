@@ -44,7 +44,7 @@ func TestSettingsOfTheGuidesFollowTheSchema(t *testing.T) {
 				t.Fatalf("%s: %v", file, err)
 			}
 			tried++
-			if config.Spec.Version != 1 {
+			if config.Spec.Version != 2 {
 				t.Errorf("%s: version %d of the settings", file, config.Spec.Version)
 			}
 			for _, problem := range Validate(schema, config.Spec.Settings) {

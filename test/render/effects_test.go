@@ -81,7 +81,10 @@ func TestArguments(t *testing.T) {
 		{c: "logs for machines", workload: "virtualization-api", want: []string{"--log-level=debug", "--log-format=json"}},
 		{c: "logs for machines", workload: "vm-router", want: []string{"--log-level=debug", "--log-format=json"}},
 		{c: "logs for machines", workload: "dvcr", want: []string{"--log-level=debug", "--log-format=json"}},
-		{c: "logs for machines", workload: "virt-operator", want: []string{"-v", "4"}},
+		{c: "logs for machines", workload: "virt-operator", want: []string{"-v", "2"}},
+		{c: "least settings", workload: "virtualization-api", unwanted: []string{"--audit"}},
+		{c: "audited", workload: "virtualization-api", want: []string{"--audit"}},
+		{c: "images in a bucket", workload: "dvcr", want: []string{"--s3-settings-dir=/etc/dvcr-object-storage"}, unwanted: []string{"--root"}},
 	}
 	for _, test := range tests {
 		t.Run(test.c+": "+test.workload, func(t *testing.T) {

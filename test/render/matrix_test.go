@@ -43,6 +43,21 @@ var matrix = map[string]Case{
 		},
 		"gc": map[string]any{"schedule": "30 3 * * *"},
 	}}},
+	"images in a bucket": {Settings: map[string]any{"dvcr": map[string]any{
+		"storage": map[string]any{
+			"type": "ObjectStorage",
+			"objectStorage": map[string]any{"type": "S3", "s3": map[string]any{
+				"region": "ru-1", "regionEndpoint": "https://s3.example.com", "bucket": "images",
+				"accessKey": "QUtJQQ==", "secretKey": "c2VjcmV0", "caBundle": "-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n",
+			}},
+		},
+		"gc": map[string]any{"schedule": "0 * * * *"},
+	}}},
+	"audited": {Settings: map[string]any{"audit": map[string]any{"enabled": true}}},
+	"migrations limited": {Settings: map[string]any{"liveMigration": map[string]any{
+		"maxMigrationsPerCluster": 10, "maxMigrationsPerNode": 1, "bandwidthPerMigration": "640Mi",
+		"completionTimeoutPerGiB": 800, "progressTimeout": 300,
+	}}},
 	"certificate of the administrator": {
 		Settings: map[string]any{
 			"https":        map[string]any{"mode": "CustomCertificate", "customCertificate": map[string]any{"secretName": "uploads-tls"}},

@@ -23,11 +23,31 @@ func collected(schedule string) string {
 	return fmt.Sprintf("dvcr: {storage: {persistentVolumeClaim: {size: 1G}}, gc: {schedule: %q}}", schedule)
 }
 
+const (
+	bucketAddress = "region: ru-1, regionEndpoint: 'https://s3.example.com', bucket: virtualization-images"
+	bucketKeys    = ", accessKey: QUtJQQ==, secretKey: c2VjcmV0"
+)
+
+// bucket are settings with the images in an object storage.
+func bucket(s3 string) string {
+	return "dvcr: {storage: {type: ObjectStorage, objectStorage: {type: S3, s3: " + s3 + "}}}"
+}
+
 func TestSettingsThatAreRight(t *testing.T) {
 	tests := map[string]string{
 		"least":                       "{}",
 		"several ranges":              "virtualMachineCIDRs: [10.66.10.0/24, 192.168.0.0/16, 10.0.0.1/32]",
 		"storage of the registry":     "dvcr: {storage: {persistentVolumeClaim: {size: 1.5Ti, storageClassName: local.path-1}}}",
+		"bucket of the registry":      bucket("{" + bucketAddress + bucketKeys + "}"),
+		"bucket with authorities":     bucket("{" + bucketAddress + bucketKeys + ", caBundle: \"-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n\"}"),
+		"bucket over plain HTTP":      bucket("{region: us-east-1, regionEndpoint: 'http://10.0.0.1:9000', bucket: images" + bucketKeys + "}"),
+		"limits of migrations":        "liveMigration: {maxMigrationsPerCluster: 10, maxMigrationsPerNode: 1, bandwidthPerMigration: 640Mi, completionTimeoutPerGiB: 800, progressTimeout: 300}",
+		"one limit of migrations":     "liveMigration: {bandwidthPerMigration: '0'}",
+		"feature gates":               "featureGates: [HotplugCPUWithLiveMigration, HotplugMemoryWithLiveMigration]",
+		"no feature gate":             "featureGates: []",
+		"audit":                       "audit: {enabled: true}",
+		"no audit":                    "audit: {}",
+		"no certificate":              "https: {mode: Disabled}",
 		"storage of disks":            "virtualDisks: {defaultStorageClassName: fast, allowedStorageClassSelector: {matchNames: [fast, slow]}}",
 		"storage of images":           "virtualImages: {defaultStorageClassName: fast, allowedStorageClassSelector: {matchNames: [fast]}}",
 		"high availability":           "highAvailability: true",
@@ -68,9 +88,30 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		{"number that can't be", "virtualMachineCIDRs: [10.256.0.0/16]", "virtualMachineCIDRs[0] in body should match"},
 		{"range that is a text", "virtualMachineCIDRs: 10.0.0.0/8", "virtualMachineCIDRs in body must be of type array"},
 		{"registry without storage", "dvcr: {}", "dvcr.storage in body is required"},
-		{"storage without a volume", "dvcr: {storage: {type: PersistentVolumeClaim}}", "dvcr.storage.persistentVolumeClaim in body is required"},
 		{"volume without a size", "dvcr: {storage: {persistentVolumeClaim: {}}}", "dvcr.storage.persistentVolumeClaim.size in body is required"},
-		{"other kind of storage", "dvcr: {storage: {type: ObjectStorage, persistentVolumeClaim: {size: 1G}}}", "dvcr.storage.type in body should be one of [PersistentVolumeClaim]"},
+		{"other kind of storage", "dvcr: {storage: {type: Tape, persistentVolumeClaim: {size: 1G}}}", "dvcr.storage.type in body should be one of [PersistentVolumeClaim ObjectStorage]"},
+		{"bucket of another interface", "dvcr: {storage: {type: ObjectStorage, objectStorage: {type: Swift, s3: {" + bucketAddress + bucketKeys + "}}}}", "dvcr.storage.objectStorage.type in body should be one of [S3]"},
+		{"object storage without a bucket", "dvcr: {storage: {type: ObjectStorage, objectStorage: {type: S3}}}", "dvcr.storage.objectStorage.s3 in body is required"},
+		{"bucket without keys", bucket("{" + bucketAddress + ", accessKey: QUtJQQ==}"), "dvcr.storage.objectStorage.s3.secretKey in body is required"},
+		{"key that is not encoded", bucket("{" + bucketAddress + ", accessKey: AKIA!, secretKey: c2VjcmV0}"), "dvcr.storage.objectStorage.s3.accessKey in body should match"},
+		{"secret that is not encoded", bucket("{" + bucketAddress + ", accessKey: QUtJQQ==, secretKey: secret}"), "dvcr.storage.objectStorage.s3.secretKey in body should match"},
+		{"storage without a scheme", bucket("{region: r, regionEndpoint: s3.example.com, bucket: images" + bucketKeys + "}"), "dvcr.storage.objectStorage.s3.regionEndpoint in body should match"},
+		{"no region", bucket("{region: '', regionEndpoint: 'https://s3.example.com', bucket: images" + bucketKeys + "}"), "dvcr.storage.objectStorage.s3.region in body should be at least 1 chars long"},
+		{"name of a bucket", bucket("{region: r, regionEndpoint: 'https://s3.example.com', bucket: My_Images" + bucketKeys + "}"), "dvcr.storage.objectStorage.s3.bucket in body should match"},
+		{"authorities that are none", bucket("{" + bucketAddress + bucketKeys + ", caBundle: none}"), "dvcr.storage.objectStorage.s3.caBundle in body should match"},
+		{"no migration at all", "liveMigration: {maxMigrationsPerCluster: 0}", "liveMigration.maxMigrationsPerCluster in body should be greater than or equal to 1"},
+		{"no migration from a node", "liveMigration: {maxMigrationsPerNode: 0}", "liveMigration.maxMigrationsPerNode in body should be greater than or equal to 1"},
+		{"bandwidth without a unit", "liveMigration: {bandwidthPerMigration: '640'}", "liveMigration.bandwidthPerMigration in body should match"},
+		{"bandwidth that is a number", "liveMigration: {bandwidthPerMigration: 0}", "liveMigration.bandwidthPerMigration in body must be of type string"},
+		{"time that is over at once", "liveMigration: {completionTimeoutPerGiB: 0}", "liveMigration.completionTimeoutPerGiB in body should be greater than or equal to 1"},
+		{"patience of a year", "liveMigration: {progressTimeout: 31536000}", "liveMigration.progressTimeout in body should be less than or equal to 86400"},
+		{"audit by a word", "audit: {enabled: 'yes'}", "audit.enabled in body must be of type boolean"},
+		{"audit of something", "audit: {level: Request}", "audit.level in body is a forbidden property"},
+		{"unknown limit", "liveMigration: {bandwidth: 1Gi}", "liveMigration.bandwidth in body is a forbidden property"},
+		{"unknown feature gate", "featureGates: [GPU]", "featureGates[0] in body should be one of [HotplugCPUWithLiveMigration HotplugMemoryWithLiveMigration]"},
+		{"feature gate given twice", "featureGates: [HotplugCPUWithLiveMigration, HotplugCPUWithLiveMigration]", "featureGates in body shouldn't contain duplicates"},
+		{"issuer that is a number", "https: {certManager: {clusterIssuerName: 1}}", "https.certManager.clusterIssuerName in body must be of type string"},
+		{"unknown key of https", "https: {customCertificate: {name: x}}", "https.customCertificate.name in body is a forbidden property"},
 		{"size with a wrong unit", "dvcr: {storage: {persistentVolumeClaim: {size: 60GB}}}", "dvcr.storage.persistentVolumeClaim.size in body should match"},
 		{"size that is a number", "dvcr: {storage: {persistentVolumeClaim: {size: 60}}}", "dvcr.storage.persistentVolumeClaim.size in body must be of type string"},
 		{"name of a class", "virtualDisks: {defaultStorageClassName: Fast_One}", "virtualDisks.defaultStorageClassName in body should match"},
