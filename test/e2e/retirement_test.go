@@ -14,6 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,6 +81,10 @@ func checkRetirement(ctx context.Context, t *testing.T, address string) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: found.Namespace, Name: found.Name, Labels: found.Labels, Annotations: found.Annotations},
 		Spec:       found.Spec,
 	}
+	pods := &corev1.PodList{}
+	if err := kube.List(ctx, pods, client.InNamespace(moduleNamespace), client.MatchingLabels{"app": "vm-router"}); err != nil {
+		t.Fatal(err)
+	}
 	before := map[string][]string{}
 	for _, node := range bothNodes {
 		rules, routes := routerState(t, node)
@@ -91,6 +96,9 @@ func checkRetirement(ctx context.Context, t *testing.T, address string) {
 
 	remove(ctx, t, found)
 	expectNoRouterState(ctx, t)
+	for i := range pods.Items {
+		waitGone(ctx, t, &pods.Items[i])
+	}
 	if err := kube.Create(ctx, again); err != nil {
 		t.Fatal(err)
 	}
