@@ -18,11 +18,11 @@ import (
 	cdiv1beta1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller"
+	"github.com/deckhouse/virtualization/internal/monitoring/endpoint"
 )
 
 // leaseName is the lock of leader election.
@@ -77,7 +77,7 @@ func managerOptions(o options) (ctrl.Options, error) {
 		LeaderElectionNamespace:       o.namespace,
 		LeaderElectionReleaseOnCancel: true,
 		HealthProbeBindAddress:        o.addresses.Health,
-		Metrics:                       metricsserver.Options{BindAddress: o.addresses.Metrics},
+		Metrics:                       endpoint.Options(o.addresses.Metrics, o.tlsDir),
 		WebhookServer: webhook.NewServer(webhook.Options{
 			Host: host, Port: port, CertDir: o.tlsDir,
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }},

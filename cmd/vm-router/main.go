@@ -28,10 +28,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/logging"
+	"github.com/deckhouse/virtualization/internal/monitoring/endpoint"
 	"github.com/deckhouse/virtualization/internal/program"
 	"github.com/deckhouse/virtualization/internal/router"
 )
@@ -158,7 +158,7 @@ func newManager(config *rest.Config, o options) (ctrl.Manager, error) {
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, HealthProbeBindAddress: o.addresses.Health, Cache: router.CacheOptions(),
-		Metrics: metricsserver.Options{BindAddress: o.addresses.Metrics},
+		Metrics: endpoint.Options(o.addresses.Metrics, ""),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the manager: %w", err)

@@ -33,6 +33,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/virtualmachineclass"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 	"github.com/deckhouse/virtualization/internal/ipam"
+	"github.com/deckhouse/virtualization/internal/monitoring"
 )
 
 // Options configure the controllers.
@@ -69,7 +70,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
-	for _, setup := range []func(ctrl.Manager, Options) error{setupStorage, setupMachines, setupAddresses} {
+	for _, setup := range []func(ctrl.Manager, Options) error{setupStorage, setupMachines, setupAddresses, setupMetrics} {
 		if err := setup(mgr, opts); err != nil {
 			return err
 		}
@@ -144,4 +145,14 @@ func setupAddresses(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	return ipaddresslease.Setup(mgr, ipaddresslease.Options{Clock: opts.Clock})
+}
+
+// setupMetrics tells about all objects while the manager leads.
+func setupMetrics(mgr ctrl.Manager, opts Options) error {
+	if opts.Metrics == nil {
+		return nil
+	}
+	return mgr.Add(&monitoring.Leading{
+		Collector: &monitoring.Collector{Reader: mgr.GetCache(), Emulated: opts.Emulated}, Registry: opts.Metrics,
+	})
 }

@@ -55,7 +55,7 @@ func TestFlows(t *testing.T) {
 		{"reviews of admission", apiServer, controller, 9443, true},
 		{"reports of importers", tenant, controller, 9443, true},
 		{"health of the controller", tenant, controller, 8083, false},
-		{"profiles of the controller", tenant, controller, 8080, false},
+		{"metrics of the controller for a user", tenant, controller, 8080, false},
 		{"aggregated API", apiServer, api, 8443, true},
 
 		{"uploads through an Ingress", ingress, labels.Set{"app": "importer", "virtualization.deckhouse.io/upload": "x"}, 8080, true},
@@ -70,6 +70,10 @@ func TestFlows(t *testing.T) {
 		{"guests that move", virtHandler, virtHandler.labels, 41999, true},
 		{"guests that are moved by a stranger", tenant, virtHandler.labels, 41999, false},
 
+		{"metrics of the controller", prometheus, controller, 8080, true},
+		{"metrics of the registry", prometheus, registry, 5001, true},
+		{"metrics of the registry for a user", tenant, registry, 5001, false},
+		{"metrics of the API", prometheus, api, 8443, true},
 		{"metrics of virt-operator", prometheus, labels.Set{"kubevirt.io": "virt-operator"}, 8443, true},
 		{"metrics of virt-controller", prometheus, labels.Set{"kubevirt.io": "virt-controller"}, 8443, true},
 		{"metrics of virt-handler", prometheus, virtHandler.labels, 8443, true},

@@ -38,6 +38,10 @@ func (b *Builder) fetchRootsOf(ctx context.Context, target string) error {
 		_, err := b.Guests(ctx)
 		return err
 	}
+	if target == prometheusTarget {
+		_, err := b.PackageRoot(ctx, buildSuite, prometheusPackages)
+		return err
+	}
 	if target != imagesTarget {
 		return nil
 	}

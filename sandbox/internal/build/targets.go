@@ -43,6 +43,7 @@ var targets = map[string]maker{
 	"hooks":             ownTarget("hooks", "./cmd/virtualization-hooks"),
 	"d8v":               ownTarget(".", "./cmd/d8v"),
 	guestsTarget:        func(ctx context.Context, b *Builder) ([]Result, error) { return b.guests(ctx) },
+	prometheusTarget:    func(ctx context.Context, b *Builder) ([]Result, error) { return b.prometheus(ctx) },
 	imagesTarget:        func(ctx context.Context, b *Builder) ([]Result, error) { return b.images(ctx) },
 	sandboxImagesTarget: func(ctx context.Context, b *Builder) ([]Result, error) { return b.sandboxImages(ctx) },
 }

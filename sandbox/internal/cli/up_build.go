@@ -29,7 +29,7 @@ var nodeTools = []image.Program{
 // buildRuntime builds what the nodes themselves consist of.
 func buildRuntime(ctx context.Context, s *session) error {
 	// Meanwhile what images and guests are made of comes over the network.
-	s.builder.Prefetch(ctx, "images", "guests")
+	s.builder.Prefetch(ctx, "prometheus", "images", "guests")
 	results, err := s.builder.Build(ctx, "kubernetes", "containerd")
 	if err != nil {
 		return err
