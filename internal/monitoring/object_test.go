@@ -54,7 +54,7 @@ func TestPutLabels(t *testing.T) {
 	if got := told(t, disk); !strings.Contains(got, want+"\n") {
 		t.Errorf("got\n%s\nwant in it\n%s", got, want)
 	}
-	if got := told(t, disk, diskInTheMaking()); strings.Count(got, "virtualdisk_labels") != 1 {
+	if got := told(t, disk, &v1alpha2.VirtualDisk{ObjectMeta: meet("team", "bare")}); strings.Count(got, "virtualdisk_labels") != 1 {
 		t.Errorf("a disk without labels tells of them:\n%s", got)
 	}
 }

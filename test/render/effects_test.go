@@ -55,7 +55,7 @@ func TestArguments(t *testing.T) {
 				"--report-url=https://virtualization-controller.d8-virtualization.svc/reports",
 				"--software-emulation=false",
 				"--virtual-machine-cidrs=10.66.10.0/24,10.66.20.0/24",
-				"--metrics-address=127.0.0.1:8080",
+				"--metrics-address=:8080",
 				"--log-level=info",
 				"--log-format=text",
 				"--refuse-networks=127.0.0.0/8,10.222.0.0/16",

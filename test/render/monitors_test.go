@@ -16,7 +16,8 @@ import (
 
 // monitor is what the chart uses of a PodMonitor.
 type monitor struct {
-	Object
+	metav1.ObjectMeta `json:"metadata"`
+
 	Spec struct {
 		Selector          metav1.LabelSelector `json:"selector"`
 		NamespaceSelector struct {
@@ -27,14 +28,16 @@ type monitor struct {
 			Scheme      string                    `json:"scheme"`
 			HonorLabels bool                      `json:"honorLabels"`
 			Token       *corev1.SecretKeySelector `json:"bearerTokenSecret"`
-			Relabelings []struct {
-				Action      string `json:"action"`
-				TargetLabel string `json:"targetLabel"`
-				Regex       string `json:"regex"`
-				Replacement string `json:"replacement"`
-			} `json:"relabelings"`
+			Relabelings []relabeling              `json:"relabelings"`
 		} `json:"podMetricsEndpoints"`
 	} `json:"spec"`
+}
+
+type relabeling struct {
+	Action      string `json:"action"`
+	TargetLabel string `json:"targetLabel"`
+	Regex       string `json:"regex"`
+	Replacement string `json:"replacement"`
 }
 
 // job is what rules know the targets by.
@@ -55,7 +58,7 @@ func monitors(t *testing.T, objects []Object) map[string]monitor {
 		if object.GetKind() != "PodMonitor" {
 			continue
 		}
-		decoded := monitor{Object: object}
+		var decoded monitor
 		convert(t, object, &decoded)
 		if len(decoded.Spec.Endpoints) != 1 {
 			t.Fatalf("%s has %d endpoints, want one", object.GetName(), len(decoded.Spec.Endpoints))
@@ -123,15 +126,10 @@ func TestMonitorsAreForThePlatform(t *testing.T) {
 		if token := endpoint.Token; token != nil && (token.Name != "prometheus-token" || token.Key != "token" || endpoint.Scheme != "https") {
 			t.Errorf("%s: the token of %v goes over %s", job, token, endpoint.Scheme)
 		}
-		dropped := slices.IndexFunc(endpoint.Relabelings, func(r struct {
-			Action      string `json:"action"`
-			TargetLabel string `json:"targetLabel"`
-			Regex       string `json:"regex"`
-			Replacement string `json:"replacement"`
-		}) bool {
+		drops := func(r relabeling) bool {
 			return r.Action == "labeldrop" && slices.Contains(strings.Split(r.Regex, "|"), "namespace")
-		})
-		if dropped < 0 {
+		}
+		if !slices.ContainsFunc(endpoint.Relabelings, drops) {
 			t.Errorf("%s: metrics without a namespace would get the component's", job)
 		}
 	}
