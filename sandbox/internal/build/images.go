@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/deckhouse/virtualization/sandbox/internal/image"
 )
@@ -37,20 +38,37 @@ const (
 
 // Images assembles the module's images, all of them if none is named.
 func (b *Builder) Images(ctx context.Context, names ...string) ([]image.Image, error) {
-	return b.assemble(ctx, imagesDir, names, func(_, digest string) []string {
-		return []string{Repository + "@" + digest}
-	})
+	return b.assemble(ctx, imagesDir, names, "", moduleReferences)
 }
+
+// Release assembles, for a version of the module, the images that hold only
+// programs of ours. The engine's are those of its own release whatever the
+// module's version is.
+func (b *Builder) Release(ctx context.Context, version string) ([]image.Image, error) {
+	set, err := image.LoadSet(filepath.Join(b.repoRoot, imagesDir))
+	if err != nil {
+		return nil, err
+	}
+	names := slices.DeleteFunc(set.Runnable(), func(name string) bool { return !isOurs(set, name) })
+	return b.assemble(ctx, imagesDir, names, version, moduleReferences)
+}
+
+func isOurs(set *image.Set, name string) bool {
+	definition, err := set.Get(name)
+	return err == nil && len(definition.Build) > 0 && definition.Build[0].Module == "."
+}
+
+func moduleReferences(_, digest string) []string { return []string{Repository + "@" + digest} }
 
 // SandboxImages assembles the images that only the sandbox runs, all of them if
 // none is named.
 func (b *Builder) SandboxImages(ctx context.Context, names ...string) ([]image.Image, error) {
-	return b.assemble(ctx, sandboxImagesDir, names, func(name, _ string) []string {
+	return b.assemble(ctx, sandboxImagesDir, names, "", func(name, _ string) []string {
 		return []string{SandboxRepository + "/" + name + ":" + SandboxTag}
 	})
 }
 
-func (b *Builder) assemble(ctx context.Context, dir string, names []string, references func(name, digest string) []string) ([]image.Image, error) {
+func (b *Builder) assemble(ctx context.Context, dir string, names []string, version string, references func(name, digest string) []string) ([]image.Image, error) {
 	set, err := image.LoadSet(filepath.Join(b.repoRoot, dir))
 	if err != nil {
 		return nil, err
@@ -58,7 +76,7 @@ func (b *Builder) assemble(ctx context.Context, dir string, names []string, refe
 	if len(names) == 0 {
 		names = set.Runnable()
 	}
-	assembler := &image.Assembler{Set: set, Inputs: b, Store: b.cache, References: references, Progress: b.progress}
+	assembler := &image.Assembler{Set: set, Inputs: b, Store: b.cache, References: references, Version: version, Progress: b.progress}
 	return assembler.Assemble(ctx, names...)
 }
 

@@ -33,6 +33,8 @@ device of the sandbox with it. The machine's own network is never touched.
                                   run a command in a node
   sandbox load virtualization-controller
                                   build an image of the module and put it to use
+  sandbox publish v0.2.0 --rebuild
+                                  publish a version of the module on a release channel
   sandbox restart node-1/kubelet  start a process again
   sandbox down                    remove everything but the cache
 
@@ -50,7 +52,7 @@ func New() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
-		newUp(), newDown(), newStatus(), newLogs(), newLoad(), newKubectl(), newExec(), newRestart(), newBuild(),
+		newUp(), newDown(), newStatus(), newLogs(), newLoad(), newPublish(), newKubectl(), newExec(), newRestart(), newBuild(),
 		newBoxInit(), newSupervise(),
 	)
 	return root

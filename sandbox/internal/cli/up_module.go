@@ -31,8 +31,10 @@ const (
 	// admissionPort where the API server finds that.
 	admissionListen = "127.0.0.1:19651"
 	admissionPort   = 4290
-	moduleTimeout   = 10 * time.Minute
-	crdTimeout      = time.Minute
+	// registryListen is where releases of the module are published.
+	registryListen = "127.0.0.1:19652"
+	moduleTimeout  = 10 * time.Minute
+	crdTimeout     = time.Minute
 )
 
 var (
@@ -53,16 +55,21 @@ func (s *session) reload(ctx context.Context, names ...string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.load(ctx, archivesOf(images)); err != nil {
+		return err
+	}
+	return s.builder.Publish(images)
+}
+
+// archivesOf lists what holds the images; one archive often holds several.
+func archivesOf(images []image.Image) []string {
 	var archives []string
 	for _, image := range images {
 		if !slices.Contains(archives, image.Archive) {
 			archives = append(archives, image.Archive)
 		}
 	}
-	if err := s.load(ctx, archives); err != nil {
-		return err
-	}
-	return s.builder.Publish(images)
+	return archives
 }
 
 // startDeckhouse starts Deckhouse's side of the contract beside the cluster.
@@ -73,8 +80,12 @@ func startDeckhouse(ctx context.Context, s *session) error {
 	directory, err := s.keepPrograms(ctx, []image.Program{
 		{Module: "sandbox/deckhouse", Package: "./cmd/deckhouse-host"},
 		{Module: "hooks", Package: "./cmd/virtualization-hooks"},
+		moduleRegistry,
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.startRegistry(directory); err != nil {
 		return err
 	}
 	admission := netip.AddrPortFrom(topology.SwitchAddress, admissionPort).String()

@@ -23,8 +23,11 @@ const containerdName = "io.containerd.image.name"
 // defaultPath is the search path of programs in every image.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// newImage puts layers and configuration together.
-func newImage(layers []*layer, config Config) (v1.Image, error) {
+// versionLabel is where an image says which release it belongs to.
+const versionLabel = "org.opencontainers.image.version"
+
+// newImage puts layers and configuration together. An image of no release has no version.
+func newImage(layers []*layer, config Config, version string) (v1.Image, error) {
 	base := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	base = mutate.ConfigMediaType(base, types.OCIConfigJSON)
 	var additions []mutate.Addendum
@@ -50,6 +53,9 @@ func newImage(layers []*layer, config Config) (v1.Image, error) {
 		User:       config.User,
 		Env:        append([]string{defaultPath}, config.Env...),
 		WorkingDir: config.WorkingDir,
+	}
+	if version != "" {
+		file.Config.Labels = map[string]string{versionLabel: version}
 	}
 	return mutate.ConfigFile(img, file)
 }

@@ -41,6 +41,9 @@ type Assembler struct {
 	Store  Store
 	// References names an image for containerd, given its name and digest.
 	References func(name, digest string) []string
+	// Version is the release that the images are for; empty for none. It is part of
+	// their configuration, so each release has digests of its own.
+	Version string
 	// Progress gets a line for each archive that has to be written.
 	Progress func(string)
 }
@@ -121,6 +124,9 @@ func (a *Assembler) group(names []string) (map[string][]string, error) {
 func (a *Assembler) archive(ctx context.Context, group string, names []string, programs map[Program]Artifact) ([]Image, error) {
 	all := map[string]*materials{}
 	hash := sha256.New()
+	if a.Version != "" {
+		fmt.Fprintln(hash, "version", a.Version)
+	}
 	for _, name := range names {
 		chain, err := a.Set.Chain(name)
 		if err != nil {
@@ -166,7 +172,7 @@ func (a *Assembler) write(dir string, names []string, all map[string]*materials)
 		if err != nil {
 			return err
 		}
-		img, err := newImage(append(slices.Clone(below.layers), own...), chain[len(chain)-1].Config)
+		img, err := newImage(append(slices.Clone(below.layers), own...), chain[len(chain)-1].Config, a.Version)
 		if err != nil {
 			return err
 		}

@@ -88,6 +88,18 @@ func (b Bundle) Sync() (Change, error) {
 	return worst, nil
 }
 
+// DigestsFile is where a released bundle says which images belong to it.
+const DigestsFile = "images_digests.json"
+
+// AddDigests completes Target to what is released.
+func (b Bundle) AddDigests(path string) error {
+	_, err := copyFile(file{source: path, mode: 0o644}, filepath.Join(b.Target, DigestsFile))
+	if err != nil {
+		return fmt.Errorf("copy the images' digests into the bundle: %w", err)
+	}
+	return nil
+}
+
 // files maps the names in the bundle to the files that belong there.
 func (b Bundle) files() (map[string]file, error) {
 	found := map[string]file{}

@@ -22,6 +22,10 @@ func TestLoad(t *testing.T) {
 	want := []string{
 		"CustomResourceDefinition modules.deckhouse.io",
 		"CustomResourceDefinition moduleconfigs.deckhouse.io",
+		"CustomResourceDefinition modulepulloverrides.deckhouse.io",
+		"CustomResourceDefinition modulereleases.deckhouse.io",
+		"CustomResourceDefinition modulesources.deckhouse.io",
+		"CustomResourceDefinition moduleupdatepolicies.deckhouse.io",
 		"CustomResourceDefinition nodegroupconfigurations.deckhouse.io",
 	}
 	if !reflect.DeepEqual(names, want) {

@@ -29,12 +29,13 @@ import (
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/crd"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/definition"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/platform"
+	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/release"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/report"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/settings"
 )
 
 // ErrRestart asks for a new process: the module changed in a way that is read at start only.
-var ErrRestart = errors.New("the module's hooks, schemas, CRDs or definition changed")
+var ErrRestart = errors.New("the module's version, hooks, schemas, CRDs or definition changed")
 
 const (
 	// eventBuffer keeps addon-operator from waiting for the reports.
@@ -54,6 +55,8 @@ type Host struct {
 	// seenFiles and seenDigests are what was there before it was read: what is
 	// edited since then is noticed, also during the start.
 	seenFiles, seenDigests string
+	// seenRelease is the folder of the version that runs.
+	seenRelease string
 	// pending is what a copy that failed in the middle asks for already.
 	pending  bundle.Change
 	module   settings.Module
@@ -70,7 +73,7 @@ func Run(ctx context.Context, options Options) error {
 	logger := log.NewLogger(log.WithHandlerType(log.TextHandlerType))
 	logger.SetLevel(log.LogLevelFromStr(options.LogLevel))
 	log.SetDefault(logger)
-	h := &Host{options: options, logger: logger}
+	h := &Host{options: options.effective(), seenRelease: options.released(), logger: logger}
 	if err := h.loadModule(); err != nil {
 		return err
 	}
@@ -84,7 +87,8 @@ func Run(ctx context.Context, options Options) error {
 		return err
 	}
 	defer h.operator.Stop()
-	logger.Info("running the module", slog.String("module", h.module.Definition.Name))
+	logger.Info("running the module", slog.String("module", h.module.Definition.Name), slog.String("version", h.version()))
+	go h.keeper().Run(ctx)
 	return h.watchFiles(ctx, clock.RealClock{})
 }
 
@@ -156,6 +160,7 @@ func (h *Host) startPlatform(ctx context.Context) error {
 	}
 	err := h.reporter.EnsureModule(ctx, h.module.Definition.Name, report.Properties{
 		Weight: moduleWeight, Source: "sandbox", Stage: h.module.Definition.Stage, Namespace: h.module.Definition.Namespace,
+		Version: h.version(),
 	})
 	if err != nil {
 		return err
@@ -237,6 +242,23 @@ func (h *Host) versions() definition.Platform {
 	}
 }
 
+// version is the released one that runs; empty for the working tree.
+func (h *Host) version() string {
+	if h.seenRelease == "" {
+		return ""
+	}
+	return filepath.Base(h.seenRelease)
+}
+
+// keeper brings other versions; the watch of the files notices that.
+func (h *Host) keeper() *release.Keeper {
+	return &release.Keeper{
+		Client: h.dynamic, Clock: clock.RealClock{}, Logger: slog.New(h.logger.Handler()),
+		Module: h.module.Definition.Name, Platform: h.versions(),
+		Folder: h.options.releasesDir(), Link: h.options.releaseLink(),
+	}
+}
+
 func (h *Host) globalValues(user map[string]any) map[string]any {
 	return platform.Values{
 		Cluster:  h.options.Cluster,
@@ -257,6 +279,9 @@ func (h *Host) watchFiles(ctx context.Context, ticks clock.WithTicker) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C():
+		}
+		if h.options.released() != h.seenRelease {
+			return ErrRestart
 		}
 		if stamp := bundle.Stamp(h.options.DigestsFile); stamp != h.seenDigests {
 			h.seenDigests = stamp

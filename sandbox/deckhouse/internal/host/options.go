@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 
+	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/bundle"
 	"github.com/deckhouse/virtualization/sandbox/deckhouse/internal/platform"
 )
 
@@ -62,6 +64,28 @@ func (o Options) Validate() error {
 		problems = append(problems, errors.New("--webhook-listen and --webhook-url are given together or not at all"))
 	}
 	return errors.Join(problems...)
+}
+
+// releasesDir holds unpacked versions of the module, and releaseLink leads to the one that runs, if the module is taken
+// from a registry.
+func (o Options) releasesDir() string { return filepath.Join(o.WorkDir, "releases") }
+func (o Options) releaseLink() string { return filepath.Join(o.WorkDir, "release") }
+
+// released is the folder of the version that runs; empty for the working tree.
+func (o Options) released() string {
+	folder, err := os.Readlink(o.releaseLink())
+	if err != nil {
+		return ""
+	}
+	return folder
+}
+
+// effective are the options with the released version in place of the working tree.
+func (o Options) effective() Options {
+	if folder := o.released(); folder != "" {
+		o.ModuleDir, o.HookBinaries, o.DigestsFile = folder, nil, filepath.Join(folder, bundle.DigestsFile)
+	}
+	return o
 }
 
 // modulesDir is where addon-operator looks for modules.
