@@ -43,8 +43,9 @@ crash: $(SANDBOX) ## Kill the controllers before and after each write; `make tes
 	go test ./test/crash -count=1 -timeout=30m -every-death
 
 .PHONY: e2e
-e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox
-	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=45m -v -tags=e2e
+e2e: $(SANDBOX) ## Run the end-to-end tests on the running sandbox; the last one updates the module, removes it and brings it back
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e/... -count=1 -timeout=45m -v -tags=e2e -skip='^TestLifeOfTheModule$$'
+	KUBECONFIG=$(SANDBOX_STATE)/kubeconfig go test ./test/e2e -count=1 -timeout=25m -v -tags=e2e -run='^TestLifeOfTheModule$$'
 
 .PHONY: rights
 rights: ## Add to test/render/testdata/used-rights.txt which rights the last end-to-end run made use of

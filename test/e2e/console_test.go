@@ -78,6 +78,9 @@ func (c *console) expect(ctx context.Context, text string) {
 	}
 }
 
+// leave ends the console, so that another one can be opened.
+func (c *console) leave() { _, _ = c.input.Write([]byte{0x1d}) }
+
 func (c *console) send(line string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c.input, line+"\n"); err != nil {

@@ -28,7 +28,7 @@ import (
 const (
 	// chunk is what an interruption may cost.
 	chunk = 64 << 20
-	// slowly is how fast slowServer sends, in bytes per second.
+	// slowly is how fast slowServer sends unless a test wants it otherwise, in bytes per second.
 	slowly = 24 << 20
 )
 
@@ -37,6 +37,8 @@ type slowServer struct {
 	url    string
 	sha256 string
 	sent   atomic.Int64
+	// rate is how fast it sends, in bytes per second.
+	rate float64
 }
 
 func serveSlowly(t *testing.T, size int) *slowServer {
@@ -50,7 +52,7 @@ func serveSlowly(t *testing.T, size int) *slowServer {
 func serveContentSlowly(t *testing.T, content []byte) *slowServer {
 	t.Helper()
 	sum := sha256.Sum256(content)
-	s := &slowServer{sha256: hex.EncodeToString(sum[:])}
+	s := &slowServer{sha256: hex.EncodeToString(sum[:]), rate: slowly}
 	listener := listenInNode(t)
 	s.url = "http://" + listener.Addr().String() + "/disk.raw"
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +70,7 @@ type slowWriter struct {
 }
 
 func (w *slowWriter) Write(p []byte) (int, error) {
-	time.Sleep(time.Duration(float64(len(p)) / slowly * float64(time.Second)))
+	time.Sleep(time.Duration(float64(len(p)) / w.server.rate * float64(time.Second)))
 	n, err := w.ResponseWriter.Write(p)
 	w.server.sent.Add(int64(n))
 	return n, err

@@ -136,5 +136,8 @@ func isExpected(line string) bool {
 func (i *invariants) report(text string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.resting {
+		return
+	}
 	i.faults = append(i.faults, fault{text: time.Now().UTC().Format(time.TimeOnly) + " " + text})
 }

@@ -49,6 +49,8 @@ type invariants struct {
 	faults  []fault
 	begun   time.Time
 	logs    logGate
+	// resting is when nothing is noted any more.
+	resting bool
 }
 
 // fault is something that must not be seen, found in a namespace.
@@ -74,6 +76,13 @@ func checkInvariants(t *testing.T, namespace string) {
 	for _, found := range watchers.take(namespace) {
 		t.Errorf("forbidden: %s", found)
 	}
+}
+
+// rest lets the watchers note nothing from now on: the module is taken away.
+func (i *invariants) rest() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.resting = true
 }
 
 // take hands out the faults of a namespace, or all of them, once.
@@ -181,6 +190,9 @@ func (i *invariants) see(ctx context.Context, object client.Object) {
 }
 
 func (i *invariants) add(object client.Object, kind, wrong string) {
+	if i.resting {
+		return
+	}
 	i.faults = append(i.faults, fault{
 		namespace: object.GetNamespace(),
 		text:      fmt.Sprintf("%s %s %s/%s: %s", time.Now().UTC().Format(time.TimeOnly), kind, object.GetNamespace(), object.GetName(), wrong),

@@ -143,3 +143,21 @@ func TestAFolderWithoutModule(t *testing.T) {
 		t.Errorf("fingerprint %q", got)
 	}
 }
+
+func TestAddDigests(t *testing.T) {
+	digests := filepath.Join(t.TempDir(), "any.json")
+	if err := os.WriteFile(digests, []byte(`{"dvcr":"sha256:1"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := Bundle{Target: t.TempDir()}
+	if err := b.AddDigests(digests); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(b.Target, "images_digests.json"))
+	if err != nil || string(content) != `{"dvcr":"sha256:1"}` {
+		t.Errorf("got %q, %v", content, err)
+	}
+	if err := b.AddDigests(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a bundle without digests was made")
+	}
+}

@@ -57,12 +57,15 @@ func TestEnsureInstallsAllAndThenWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	once := []string{"modules.deckhouse.io", "moduleconfigs.deckhouse.io", "nodegroupconfigurations.deckhouse.io"}
+	once := []string{
+		"modules.deckhouse.io", "moduleconfigs.deckhouse.io", "modulepulloverrides.deckhouse.io", "modulereleases.deckhouse.io",
+		"modulesources.deckhouse.io", "moduleupdatepolicies.deckhouse.io", "nodegroupconfigurations.deckhouse.io",
+	}
 	if want := append(slices.Clone(once), once...); !slices.Equal(s.applied, want) {
 		t.Errorf("applied %q", s.applied)
 	}
 	// One answer was "not yet", so one question was asked twice.
-	if s.questions != 7 {
+	if s.questions != 15 {
 		t.Errorf("%d questions", s.questions)
 	}
 }

@@ -86,6 +86,30 @@ func TestLoadModule(t *testing.T) {
 	}
 }
 
+// A released version is complete in itself: its hooks and digests come with it.
+func TestReleasedVersionTakesThePlaceOfTheWorkingTree(t *testing.T) {
+	options := newOptions(t)
+	options.HookBinaries = []string{"/compiled/hooks"}
+	if got := options.effective(); !reflect.DeepEqual(got, options) {
+		t.Errorf("without a release: %+v", got)
+	}
+	version := filepath.Join(options.releasesDir(), "v0.2.0")
+	write(t, filepath.Join(options.WorkDir, "there"), "")
+	if err := os.Symlink(version, options.releaseLink()); err != nil {
+		t.Fatal(err)
+	}
+	got := options.effective()
+	if got.ModuleDir != version || got.HookBinaries != nil || got.DigestsFile != filepath.Join(version, "images_digests.json") {
+		t.Errorf("got %+v", got)
+	}
+	if h := (&Host{seenRelease: options.released()}); h.version() != "v0.2.0" {
+		t.Errorf("version %q", h.version())
+	}
+	if h := (&Host{}); h.version() != "" {
+		t.Errorf("the working tree has the version %q", h.version())
+	}
+}
+
 func TestLoaderGivesTheModuleAndWhatIsClaimed(t *testing.T) {
 	h := &Host{options: newOptions(t), logger: log.NewNop()}
 	if err := h.loadModule(); err != nil {

@@ -126,3 +126,13 @@ func TestQuietFilesAskForNothing(t *testing.T) {
 		}
 	}
 }
+
+// Another version brings other hooks and schemas, so it asks for a restart.
+func TestAnotherVersionAsksForARestart(t *testing.T) {
+	h := watched(t)
+	step := watching(t, h)
+	if err := os.Symlink(filepath.Join(h.options.releasesDir(), "v0.2.0"), h.options.releaseLink()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, step, 500)
+}
