@@ -36,7 +36,8 @@ func refuseToDisable(ctx context.Context, t *testing.T, _ *updated) {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
-	time.Sleep(settle)
+	// Long enough for a Helm run, had there been one.
+	time.Sleep(3 * time.Second)
 	for name, generation := range generations(ctx, t) {
 		if before[name] != generation {
 			t.Errorf("%s was changed", name)

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -170,6 +169,3 @@ func checkNews(ctx context.Context, t *testing.T, want bool) {
 		return strings.HasPrefix(d.Spec.Versions[0].Schema.OpenAPIV3Schema.Description, "Of "+newVersion) == want
 	})
 }
-
-// settle gives what was asked for a moment to be wrong.
-const settle = 3 * time.Second
