@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"time"
@@ -26,6 +25,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 	"github.com/deckhouse/virtualization/internal/ipam"
+	"github.com/deckhouse/virtualization/internal/trust"
 	"github.com/deckhouse/virtualization/internal/webhook"
 )
 
@@ -54,19 +54,16 @@ func controllerOptions(o options) (controller.Options, error) {
 	if err != nil {
 		return controller.Options{}, fmt.Errorf("--dvcr-token-key-file=%s: %w", o.tokenKeyFile, err)
 	}
-	ca, err := os.ReadFile(o.caFile)
+	authorities, err := trust.Open(o.caFile)
 	if err != nil {
 		return controller.Options{}, fmt.Errorf("--ca-file: %w", err)
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(ca) {
-		return controller.Options{}, fmt.Errorf("--ca-file=%s holds no PEM certificate", o.caFile)
 	}
 	pool, err := ipam.NewPool(o.ranges)
 	if err != nil {
 		return controller.Options{}, fmt.Errorf("--virtual-machine-cidrs: %w", err)
 	}
 	return controller.Options{
-		Importers: o.importers(ca), RegistryAddress: o.dvcrAddress,
+		Importers: o.importers(authorities.PEM), RegistryAddress: o.dvcrAddress,
 		Registry: &dvcr.Client{Issuer: issuer, CAFile: o.caFile}, Issuer: issuer,
 		Reports:       reportserver.New(issuer.Verifier(), clock.RealClock{}),
 		DiskClasses:   filling.Classes{Default: o.defaultDiskClass, Allowed: o.allowedDiskClasses},
@@ -76,9 +73,9 @@ func controllerOptions(o options) (controller.Options, error) {
 }
 
 // importers are the settings of all pods that move bytes.
-func (o *options) importers(ca []byte) importerpod.Settings {
+func (o *options) importers(authorities trust.Source) importerpod.Settings {
 	return importerpod.Settings{
-		Namespace: o.namespace, ImporterImage: o.importerImage, PullSecret: o.pullSecret, CABundle: ca, ReportURL: o.reportURL,
+		Namespace: o.namespace, ImporterImage: o.importerImage, PullSecret: o.pullSecret, CABundle: authorities, ReportURL: o.reportURL,
 		RefuseNetworks: o.refusedNetworks, Uploads: o.uploads, LogArgs: o.importerLogs,
 	}
 }

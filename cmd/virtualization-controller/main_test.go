@@ -106,7 +106,7 @@ func TestControllerOptionsNameTheBadFlag(t *testing.T) {
 		{"no key", filepath.Join(directory, "none"), ca, cidr, "--dvcr-token-key-file: open"},
 		{"bad key", write("bad.key", "nonsense"), ca, cidr, "--dvcr-token-key-file="},
 		{"no authority", key, filepath.Join(directory, "none"), cidr, "--ca-file: open"},
-		{"bad authority", key, write("bad.crt", "nonsense"), cidr, "holds no PEM certificate"},
+		{"bad authority", key, write("bad.crt", "nonsense"), cidr, "no PEM certificate found"},
 		{"bad range", key, ca, "10.66.10.0", "--virtual-machine-cidrs: "},
 	}
 	for _, tc := range cases {

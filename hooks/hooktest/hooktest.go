@@ -33,17 +33,23 @@ type Run struct {
 	Values string
 	// Now is the time of the run; the real one if unset.
 	Now time.Time
+	// Client answers hooks that read the cluster themselves.
+	Client pkg.KubernetesClient
 }
 
 // Result is what a run left behind.
 type Result struct {
-	t *testing.T
+	t testing.TB
 	// Set holds the values that were set, by path.
 	Set map[string]json.RawMessage
 	// Removed lists the paths that were removed.
 	Removed []string
 	// Created are the objects to be created unless they exist.
 	Created []*unstructured.Unstructured
+	// Patched are the changes to be made to objects, in order.
+	Patched []Patch
+	// Metrics holds the gauges that were set, by name and labels: name{label="value"}.
+	Metrics map[string]float64
 }
 
 // String returns a string that the run set.
@@ -77,7 +83,7 @@ func (r *Result) Paths() []string {
 }
 
 // Handle runs a hook, which must succeed.
-func (r Run) Handle(t *testing.T, handle func(context.Context, *pkg.HookInput) error) *Result {
+func (r Run) Handle(t testing.TB, handle func(context.Context, *pkg.HookInput) error) *Result {
 	t.Helper()
 	values, written, err := r.run(t, handle)
 	if err != nil {
@@ -87,7 +93,7 @@ func (r Run) Handle(t *testing.T, handle func(context.Context, *pkg.HookInput) e
 }
 
 // Fail runs a hook, which must not succeed, and returns its error.
-func (r Run) Fail(t *testing.T, handle func(context.Context, *pkg.HookInput) error) error {
+func (r Run) Fail(t testing.TB, handle func(context.Context, *pkg.HookInput) error) error {
 	t.Helper()
 	_, _, err := r.run(t, handle)
 	if err == nil {
@@ -96,7 +102,7 @@ func (r Run) Fail(t *testing.T, handle func(context.Context, *pkg.HookInput) err
 	return err
 }
 
-func (r Run) run(t *testing.T, handle func(context.Context, *pkg.HookInput) error) (*patchablevalues.PatchableValues, *writes, error) {
+func (r Run) run(t testing.TB, handle func(context.Context, *pkg.HookInput) error) (*patchablevalues.PatchableValues, *writes, error) {
 	t.Helper()
 	values := map[string]any{}
 	if err := yaml.Unmarshal([]byte(r.Values), &values); err != nil {
@@ -111,20 +117,21 @@ func (r Run) run(t *testing.T, handle func(context.Context, *pkg.HookInput) erro
 		clock = clockwork.NewFakeClockAt(r.Now)
 	}
 
-	written := &writes{}
+	written := &writes{metrics: map[string]float64{}}
 	input := &pkg.HookInput{
-		Snapshots:      r.snapshots(t),
-		Values:         patchable,
-		PatchCollector: written,
-		DC:             dependencies{clock: clock},
-		Logger:         log.NewNop(),
+		Snapshots:        r.snapshots(t),
+		Values:           patchable,
+		PatchCollector:   written,
+		MetricsCollector: metrics{set: written.metrics},
+		DC:               dependencies{clock: clock, client: r.Client},
+		Logger:           log.NewNop(),
 	}
 	return patchable, written, handle(t.Context(), input)
 }
 
-func result(t *testing.T, values *patchablevalues.PatchableValues, written *writes) *Result {
+func result(t testing.TB, values *patchablevalues.PatchableValues, written *writes) *Result {
 	t.Helper()
-	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created}
+	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created, Patched: written.patched, Metrics: written.metrics}
 	for _, patch := range values.GetPatches() {
 		path := strings.ReplaceAll(strings.TrimPrefix(patch.Path, "/"), "/", ".")
 		switch patch.Op {
@@ -142,7 +149,7 @@ func result(t *testing.T, values *patchablevalues.PatchableValues, written *writ
 }
 
 // snapshots applies each subscription to the objects it selects.
-func (r Run) snapshots(t *testing.T) snapshots {
+func (r Run) snapshots(t testing.TB) snapshots {
 	t.Helper()
 	made := snapshots{}
 	for _, binding := range r.Config.Kubernetes {
@@ -187,21 +194,3 @@ type snapshot string
 
 func (s snapshot) UnmarshalTo(into any) error { return json.Unmarshal([]byte(s), into) }
 func (s snapshot) String() string             { return string(s) }
-
-// dependencies gives hooks a clock, the only thing they may ask for; anything else panics.
-type dependencies struct {
-	pkg.DependencyContainer
-	clock clockwork.Clock
-}
-
-func (d dependencies) GetClock() clockwork.Clock { return d.clock }
-
-// writes takes the one kind of write that the hooks use; anything else panics.
-type writes struct {
-	pkg.PatchCollector
-	created []*unstructured.Unstructured
-}
-
-func (w *writes) CreateIfNotExists(object any) {
-	w.created = append(w.created, object.(*unstructured.Unstructured))
-}

@@ -6,106 +6,144 @@ package moduleca
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/deckhouse/module-sdk/pkg/certificate"
-
 	"github.com/deckhouse/virtualization/hooks/hooktest"
+	"github.com/deckhouse/virtualization/hooks/pki"
 )
 
 const path = "virtualization.internal.rootCA"
 
-const tenYears = 87600 * time.Hour
+const noValues = "{virtualization: {internal: {}}}"
 
-func authority(t *testing.T, lifetime time.Duration) certificate.Authority {
+func values(t *testing.T, state State) string {
 	t.Helper()
-	made, err := certificate.GenerateCA("test", certificate.WithCAExpiry(lifetime))
+	raw, err := json.Marshal(state)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return *made
+	return fmt.Sprintf("{virtualization: {internal: {rootCA: %s}}}", raw)
 }
 
-func secret(of certificate.Authority) string {
-	return fmt.Sprintf(`
-apiVersion: v1
-kind: Secret
-metadata: {name: virtualization-ca, namespace: d8-virtualization}
-data:
-  tls.crt: %s
-  tls.key: %s
-`, base64.StdEncoding.EncodeToString(of.Cert), base64.StdEncoding.EncodeToString(of.Key))
-}
-
-func values(of certificate.Authority) string {
-	return fmt.Sprintf("{virtualization: {internal: {rootCA: {crt: %s, key: %s}}}}",
-		base64.StdEncoding.EncodeToString(of.Cert), base64.StdEncoding.EncodeToString(of.Key))
-}
-
-const noValues = "{virtualization: {internal: {}}}"
-
-func TestHandle(t *testing.T) {
-	first, second := authority(t, tenYears), authority(t, tenYears)
-	mixed := certificate.Authority{Cert: first.Cert, Key: second.Key}
-	short := authority(t, 24*time.Hour)
-
-	tests := []struct {
-		name    string
-		objects []string
-		values  string
-		after   time.Duration
-		want    *certificate.Authority // nil: a new one
-	}{
-		{name: "nothing is known", values: noValues},
-		{name: "the stored one is kept", objects: []string{secret(first)}, values: noValues, want: &first},
-		{name: "the stored one wins over the values", objects: []string{secret(first)}, values: values(second), want: &first},
-		{name: "not stored yet", values: values(second), want: &second},
-		{name: "key of another authority", objects: []string{secret(mixed)}, values: noValues},
-		{name: "broken store, good values", objects: []string{secret(mixed)}, values: values(second), want: &second},
-		{name: "empty Secret", objects: []string{secret(certificate.Authority{})}, values: noValues},
-		{name: "made for another lifetime", objects: []string{secret(short)}, values: noValues},
-		{name: "a year before it expires", objects: []string{secret(first)}, values: noValues, after: 9 * 8760 * time.Hour, want: &first},
-		{name: "shortly before it expires", objects: []string{secret(first)}, values: values(first), after: tenYears - 30*24*time.Hour},
+// secret is what the chart makes of the values, with an administrator's annotations.
+func secret(state State, annotations string) string {
+	encode := base64.StdEncoding.EncodeToString
+	data := fmt.Sprintf("{tls.crt: %s, tls.key: %s", encode(state.Crt), encode(state.Key))
+	for key, value := range map[string][]byte{
+		"next.crt": state.Next.Crt, "next.key": state.Next.Key, "previous.crt": state.Previous, "since": []byte(state.Since),
+	} {
+		if len(value) > 0 {
+			data += fmt.Sprintf(", %s: %s", key, encode(value))
+		}
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			run := hooktest.Run{Config: Config, Objects: test.objects, Values: test.values, Now: time.Now().Add(test.after)}
+	return fmt.Sprintf("{apiVersion: v1, kind: Secret, metadata: {name: virtualization-ca, namespace: d8-virtualization, annotations: {%s}}, data: %s}}",
+		annotations, data)
+}
 
-			var got certificate.Authority
-			run.Handle(t, Handle).Decode(path, &got)
+func run(t *testing.T, now time.Time, values string, objects ...string) State {
+	t.Helper()
+	var state State
+	hooktest.Run{Config: Config, Values: values, Objects: objects, Now: now}.Handle(t, policy.Handle).Decode(path, &state)
+	return state
+}
 
-			if test.want != nil {
-				if !bytes.Equal(got.Cert, test.want.Cert) || !bytes.Equal(got.Key, test.want.Key) {
-					t.Error("another authority than the wanted one was chosen")
-				}
-				return
-			}
-			for _, known := range []certificate.Authority{first, second, short} {
-				if bytes.Equal(got.Cert, known.Cert) {
-					t.Fatal("a known authority was kept, want a new one")
-				}
-			}
-			if reason := unusable(got, time.Now()); reason != "" {
-				t.Errorf("the new authority is unusable: %s", reason)
+// What the chart stores is read back as it was.
+func TestStatesAreStored(t *testing.T) {
+	a, b := made(t, start), made(t, start)
+	for name, state := range map[string]State{
+		"stable":    {Pair: a},
+		"published": {Pair: a, Next: b, Since: text(start)},
+		"promoted":  {Pair: b, Previous: a.Crt, Since: text(start)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := run(t, at(0.5), noValues, secret(state, ""))
+			if !got.sameStep(state) || got.Since != state.Since || !bytes.Equal(got.Next.Key, state.Next.Key) {
+				t.Errorf("got %s, want %s", describe(got, a, b), describe(state, a, b))
 			}
 		})
 	}
 }
 
-func TestNewAuthority(t *testing.T) {
-	var got certificate.Authority
-	hooktest.Run{Config: Config, Values: noValues}.Handle(t, Handle).Decode(path, &got)
+func TestAnnotations(t *testing.T) {
+	state := State{Pair: made(t, start)}
+	for _, test := range []struct {
+		name, annotations string
+		begins            bool
+	}{
+		{"none", ``, false},
+		{"older than a time", `"virtualization.deckhouse.io/rotate-before": "2030-01-01T13:00:00Z"`, true},
+		{"younger than a time", `"virtualization.deckhouse.io/rotate-before": "2030-01-01T11:00:00Z"`, false},
+		{"of other people", `"example.org/rotate-before": "2030-01-01T13:00:00Z"`, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := run(t, at(1), noValues, secret(state, test.annotations)); got.Next.Empty() == test.begins {
+				t.Errorf("begins: %t", !got.Next.Empty())
+			}
+		})
+	}
+}
 
-	parsed, err := certificate.ParseCertificate(got.Cert)
+func TestSlowAndFastSteps(t *testing.T) {
+	state := State{Pair: made(t, start), Next: made(t, start), Since: text(start)}
+	for step, promoted := range map[string]bool{"20m": true, "40m": false} {
+		got := run(t, at(0.5), noValues, secret(state, `"virtualization.deckhouse.io/rotation-step": "`+step+`"`))
+		if (len(got.Previous) > 0) != promoted {
+			t.Errorf("%s: promoted %t", step, !promoted)
+		}
+	}
+}
+
+func TestWrongAnnotationsAreRefused(t *testing.T) {
+	for annotation, want := range map[string]string{
+		`"virtualization.deckhouse.io/rotate-before": "soon"`:   `rotate-before of Secret d8-virtualization/virtualization-ca: "soon" is no time such as`,
+		`"virtualization.deckhouse.io/rotation-step": "a day"`:  `rotation-step of Secret d8-virtualization/virtualization-ca: "a day" is no duration such as 24h`,
+		`"virtualization.deckhouse.io/rotation-step": "-1h"`:    `"-1h" is no duration`,
+		`"virtualization.deckhouse.io/rotation-step": "999999"`: `"999999" is no duration`,
+	} {
+		objects := []string{secret(State{Pair: made(t, start)}, annotation)}
+		err := hooktest.Run{Config: Config, Values: noValues, Objects: objects}.Fail(t, Handle)
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestValuesThatCanNotBeReadAreNone(t *testing.T) {
+	if got := run(t, start, "{virtualization: {internal: {rootCA: text}}}"); pki.CheckAuthority(got.Pair, start) != nil {
+		t.Error("no authority was made")
+	}
+}
+
+func TestTheModulesOwnPolicy(t *testing.T) {
+	now := time.Now()
+	result := hooktest.Run{Config: Config, Values: noValues, Now: now}.Handle(t, Handle)
+	var got State
+	result.Decode(path, &got)
+	parsed, err := pki.Parse(got.Crt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if parsed.Subject.CommonName != "virtualization.deckhouse.io" {
 		t.Errorf("common name = %q, want virtualization.deckhouse.io", parsed.Subject.CommonName)
 	}
-	if lifetime := parsed.NotAfter.Sub(parsed.NotBefore); lifetime != tenYears {
-		t.Errorf("lifetime = %v, want %v", lifetime, tenYears)
+	if end := now.Add(87600 * time.Hour).Unix(); parsed.NotAfter.Unix() != end {
+		t.Errorf("ends at %s, want ten years from now", parsed.NotAfter)
+	}
+	metric := `d8_virtualization_certificate_expiry_timestamp_seconds{certificate="authority"}`
+	if got := result.Metrics[metric]; got != float64(parsed.NotAfter.Unix()) {
+		t.Errorf("metrics %v", result.Metrics)
+	}
+	later := hooktest.Run{Config: Config, Values: values(t, got), Objects: []string{secret(got, "")}, Now: now.Add(82 * 1000 * time.Hour)}
+	var same State
+	if later.Handle(t, Handle).Decode(path, &same); !same.sameStep(got) {
+		t.Error("rotated more than 180 days before the end")
+	}
+	later.Now = now.Add(84 * 1000 * time.Hour)
+	if later.Handle(t, Handle).Decode(path, &same); same.Next.Empty() {
+		t.Error("not rotated 180 days before the end")
 	}
 }

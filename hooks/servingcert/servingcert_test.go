@@ -6,40 +6,38 @@ package servingcert_test
 import (
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
-
-	"github.com/deckhouse/module-sdk/pkg/certificate"
+	"time"
 
 	"github.com/deckhouse/virtualization/hooks/hooktest"
 	"github.com/deckhouse/virtualization/hooks/moduleca"
+	"github.com/deckhouse/virtualization/hooks/pki"
 	"github.com/deckhouse/virtualization/hooks/servingcert"
 	"github.com/deckhouse/virtualization/hooks/tlsapi"
 	"github.com/deckhouse/virtualization/hooks/tlscontroller"
 	"github.com/deckhouse/virtualization/hooks/tlsdvcr"
 )
 
-type issued struct {
-	CA  string `json:"ca"`
-	Crt string `json:"crt"`
-	Key string `json:"key"`
-}
+type issued = servingcert.Values
 
 // newAuthority is an authority as the hook moduleca makes it.
-func newAuthority(t *testing.T) certificate.Authority {
+func newAuthority(t *testing.T) moduleca.State {
 	t.Helper()
 	run := hooktest.Run{Config: moduleca.Config, Values: "{virtualization: {internal: {}}}"}
-	var made certificate.Authority
+	var made moduleca.State
 	run.Handle(t, moduleca.Handle).Decode("virtualization.internal.rootCA", &made)
 	return made
 }
 
-func values(authority certificate.Authority, dvcr string) string {
+func values(authority moduleca.State, dvcr string) string {
 	return fmt.Sprintf(`
 global: {discovery: {clusterDomain: example.internal}}
-virtualization: {internal: {rootCA: {crt: %s, key: %s}, dvcr: %s}}
-`, base64.StdEncoding.EncodeToString(authority.Cert), base64.StdEncoding.EncodeToString(authority.Key), dvcr)
+virtualization: {internal: {rootCA: {crt: %s, key: %s, bundle: %s}, dvcr: %s}}
+`, base64.StdEncoding.EncodeToString(authority.Crt), base64.StdEncoding.EncodeToString(authority.Key),
+		base64.StdEncoding.EncodeToString(authority.Bundle), dvcr)
 }
 
 func stored(name string, cert issued) string {
@@ -110,12 +108,12 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-func verify(t *testing.T, cert issued, authority certificate.Authority, names, addresses []string) {
+func verify(t *testing.T, cert issued, authority moduleca.State, names, addresses []string) {
 	t.Helper()
-	if cert.CA != string(authority.Cert) {
+	if cert.CA != string(authority.Crt) {
 		t.Error("the certificate was not signed by the module's authority")
 	}
-	parsed, err := certificate.ParseCertificate([]byte(cert.Crt))
+	parsed, err := pki.Parse([]byte(cert.Crt))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +140,50 @@ func TestCertificateIsKept(t *testing.T) {
 
 	if again := issue(t, tlsdvcr.Service, with, stored("dvcr-tls", cert)); again != cert {
 		t.Error("a valid certificate was replaced")
+	}
+}
+
+// Until Helm has stored it, it is in the values only.
+func TestCertificateIsKeptUnstored(t *testing.T) {
+	authority := newAuthority(t)
+	cert := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"))
+	raw, err := json.Marshal(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := issue(t, tlsdvcr.Service, values(authority, fmt.Sprintf("{serviceIP: 10.96.0.77, cert: %s}", raw))); again != cert {
+		t.Error("a valid certificate was replaced")
+	}
+}
+
+// Whoever signed before stays in what clients believe, and the certificate with them.
+func TestCertificateOutlivesTheBundle(t *testing.T) {
+	authority := newAuthority(t)
+	cert := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"))
+	authority.Bundle = append(authority.Bundle, newAuthority(t).Crt...)
+	again := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"), stored("dvcr-tls", cert))
+	if again.Crt != cert.Crt || again.CA != string(authority.Bundle) {
+		t.Error("the certificate was replaced, or clients do not hear of the other authority")
+	}
+}
+
+func TestCertificateIsRenewedAhead(t *testing.T) {
+	authority := newAuthority(t)
+	with := values(authority, "{serviceIP: 10.96.0.77}")
+	cert := issue(t, tlsdvcr.Service, with)
+	for days, renewed := range map[int]bool{330: false, 340: true} {
+		run := hooktest.Run{
+			Config: tlsdvcr.Service.Config(), Values: with, Objects: []string{stored("dvcr-tls", cert)}, Now: time.Now().AddDate(0, 0, days),
+		}
+		result := run.Handle(t, tlsdvcr.Service.Handle())
+		var again issued
+		if result.Decode(tlsdvcr.Service.ValuesPath, &again); (again.Crt != cert.Crt) != renewed {
+			t.Errorf("after %d days: renewed %t", days, !renewed)
+		}
+		left := time.Unix(int64(result.Metrics[`d8_virtualization_certificate_expiry_timestamp_seconds{certificate="dvcr"}`]), 0).Sub(run.Now)
+		if left < 30*24*time.Hour {
+			t.Errorf("after %d days: the metric says that %s are left", days, left)
+		}
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// Module is the module's name, as its ModuleConfig and Module have it.
+	Module = "virtualization"
 	// Namespace is where everything of the module lives.
 	Namespace = "d8-virtualization"
 	// Queue is of the module's own, so that its hooks never hold up those of other modules.
@@ -19,8 +21,8 @@ const (
 
 // Paths of the internal values.
 const (
-	// RootCA holds the certificate (crt) and key of the module's authority, both as base64 of PEM:
-	// that is how the certificate hooks of module-sdk keep a common authority.
+	// RootCA holds the certificate (crt) and key of the module's authority, those of the next one, the certificate of
+	// the previous one, and the bundle of all that are believed, each as base64 of PEM.
 	RootCA = "virtualization.internal.rootCA"
 	// ControllerCertificate and its siblings hold ca, crt and key as plain PEM.
 	ControllerCertificate = "virtualization.internal.controller.cert"
@@ -40,6 +42,9 @@ const (
 	RefusedNetworks = "virtualization.internal.imageSources.refusedNetworks"
 	// AddressRanges is the administrator's setting where machines' addresses come from.
 	AddressRanges = "virtualization.virtualMachineCIDRs"
+	// SoftwareEmulation and DefaultDiskClass are the administrator's settings.
+	SoftwareEmulation = "virtualization.softwareEmulation"
+	DefaultDiskClass  = "virtualization.virtualDisks.defaultStorageClassName"
 	// DefaultClassCreated says that the default machine class was made once.
 	DefaultClassCreated = "virtualization.internal.moduleState.defaultClassCreated"
 )
@@ -50,11 +55,27 @@ const (
 	ServiceSubnet = "global.discovery.serviceSubnet"
 )
 
+// ClusterDomain is under which names of Services end.
+const ClusterDomain = "global.discovery.clusterDomain"
+
+// CertificateExpiryMetric tells when a certificate, named by a label, ends; in seconds since 1970.
+const CertificateExpiryMetric = "d8_virtualization_certificate_expiry_timestamp_seconds"
+
+// What administrators can see of a node, and choose nodes by.
+const (
+	// NodeKVMLabel is true or false; there is none before the engine has looked at the node.
+	NodeKVMLabel = "virtualization.deckhouse.io/kvm-enabled"
+	// NodeNoteAnnotation says what the node lacks; there is none when it lacks nothing.
+	NodeNoteAnnotation = "virtualization.deckhouse.io/unmet-requirements"
+)
+
 // Lifetimes of certificates. The authority outlives everything it signs, so a renewal of a
-// certificate hardly ever means a renewal of the trust in it.
+// certificate hardly ever means a renewal of the trust in it. A step of the authority's rotation is longer than nodes
+// and pods need to hear of it, even those that are down for a night.
 const (
 	AuthorityLifetime     = 10 * 365 * 24 * time.Hour
 	AuthorityRenewBefore  = 180 * 24 * time.Hour
+	AuthorityRotationStep = 24 * time.Hour
 	CertificateLifetime   = 365 * 24 * time.Hour
 	CertificateRenewAhead = 30 * 24 * time.Hour
 )

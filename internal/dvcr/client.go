@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 // userName goes with every token: Basic credentials need one, the registry
@@ -131,7 +132,7 @@ func (s TokenSource) Authorization() (*authn.AuthConfig, error) {
 func NewTransport(ca []byte) (*http.Transport, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
-		return nil, errors.New("no PEM certificate found in the certificate authority's file")
+		return nil, trust.ErrNoCertificate
 	}
 	return &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -141,6 +142,17 @@ func NewTransport(ca []byte) (*http.Transport, error) {
 		IdleConnTimeout:       time.Minute,
 		DisableCompression:    true,
 	}, nil
+}
+
+// NewFileTransport makes a transport that trusts whom a file names at the time of each
+// connection: a transfer may outlive an authority.
+func NewFileTransport(file *trust.File) (*http.Transport, error) {
+	made, err := NewTransport(file.PEM())
+	if err != nil {
+		return nil, err
+	}
+	made.DialTLSContext = file.Dial(made.DialContext, made.TLSClientConfig)
+	return made, nil
 }
 
 // hasStatus tells whether the registry answered with the status.

@@ -24,6 +24,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/importer/progress"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 // Verbs of the importer.
@@ -176,12 +177,12 @@ func (c *Config) job(logger *slog.Logger) (*job, error) {
 	if _, err := c.token(); err != nil {
 		return nil, err
 	}
-	ca, err := os.ReadFile(c.RegistryCAFile)
+	authorities, err := trust.Open(c.RegistryCAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read --registry-ca-file: %w", err)
+		return nil, fmt.Errorf("--registry-ca-file: %w", err)
 	}
-	if j.transport, err = dvcr.NewTransport(ca); err != nil {
-		return nil, fmt.Errorf("--registry-ca-file %s: %w", c.RegistryCAFile, err)
+	if j.transport, err = dvcr.NewFileTransport(authorities); err != nil {
+		return nil, fmt.Errorf("--registry-ca-file: %w", err)
 	}
 	if c.SourceDVCR != "" {
 		if j.source, err = source.NewDVCR(source.DVCROptions{Reference: c.SourceDVCR, Token: c.token, Transport: j.transport}); err != nil {

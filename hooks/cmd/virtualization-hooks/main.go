@@ -16,6 +16,8 @@ import (
 	_ "github.com/deckhouse/virtualization/hooks/dvcrvolume"
 	_ "github.com/deckhouse/virtualization/hooks/foreignengine"
 	_ "github.com/deckhouse/virtualization/hooks/moduleca"
+	_ "github.com/deckhouse/virtualization/hooks/removal"
+	_ "github.com/deckhouse/virtualization/hooks/requirements"
 	_ "github.com/deckhouse/virtualization/hooks/sourcenetworks"
 	_ "github.com/deckhouse/virtualization/hooks/tlsapi"
 	_ "github.com/deckhouse/virtualization/hooks/tlscontroller"

@@ -77,7 +77,7 @@ func TestHooksAreStartedInTheModulesQueue(t *testing.T) {
 		if config.Queue != "modules/virtualization" {
 			t.Errorf("%s runs in the queue %q", config.Metadata.Path, config.Queue)
 		}
-		if config.OnBeforeHelm == nil && config.OnAfterHelm == nil && config.OnStartup == nil && len(config.Kubernetes) == 0 && len(config.Schedule) == 0 {
+		if config.OnBeforeHelm == nil && config.OnAfterHelm == nil && config.OnAfterDeleteHelm == nil && config.OnStartup == nil && len(config.Kubernetes) == 0 && len(config.Schedule) == 0 {
 			t.Errorf("%s is never started", config.Metadata.Path)
 		}
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
 	"github.com/deckhouse/virtualization/internal/testing/cdi"
 	"github.com/deckhouse/virtualization/internal/testing/controllertest"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 func TestMain(m *testing.M) { apiserver.Main(m) }
@@ -71,7 +72,7 @@ func newWorld(t *testing.T) *world {
 			Wake: w.reports.Events(filling.ClaimKind),
 			Dependencies: Dependencies{
 				Settings: importerpod.Settings{
-					Namespace: w.module, ImporterImage: "importer", CABundle: []byte("module CA"), ReportURL: "https://reports.example.org",
+					Namespace: w.module, ImporterImage: "importer", CABundle: trust.Static([]byte("module CA")), ReportURL: "https://reports.example.org",
 					Uploads: importerpod.Uploads{Host: "uploads.example.org"},
 				},
 				RegistryAddress: "dvcr.example.org", Issuer: issuer, Registry: w.registry, Reports: w.reports, Clock: clock.RealClock{},

@@ -29,6 +29,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
 	"github.com/deckhouse/virtualization/internal/testing/cdi"
 	"github.com/deckhouse/virtualization/internal/testing/controllertest"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 func TestMain(m *testing.M) { apiserver.Main(m) }
@@ -64,7 +65,7 @@ func newWorld(t *testing.T) *world {
 			Wake: reports.Events(filling.ClaimKind),
 			Dependencies: Dependencies{
 				Filler: filling.Volumes{Populated: filling.Populated{Reports: reports}}, Issuer: issuer, Clock: clock.RealClock{},
-				Settings: importerpod.Settings{Namespace: w.module, ImporterImage: "importer", CABundle: []byte("module CA")},
+				Settings: importerpod.Settings{Namespace: w.module, ImporterImage: "importer", CABundle: trust.Static([]byte("module CA"))},
 			},
 		})
 	})

@@ -37,6 +37,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/testing/apiserver"
 	"github.com/deckhouse/virtualization/internal/testing/cdi"
 	"github.com/deckhouse/virtualization/internal/testing/controllertest"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 func TestMain(m *testing.M) { apiserver.Main(m) }
@@ -78,7 +79,7 @@ func newWorldIn(t *testing.T, module string) *world {
 				Filler: w.filler,
 				Settings: imageimport.Settings{
 					Settings: importerpod.Settings{
-						Namespace: w.module, ImporterImage: "importer", CABundle: []byte("module CA"),
+						Namespace: w.module, ImporterImage: "importer", CABundle: trust.Static([]byte("module CA")),
 						ReportURL: "https://controller.example.org/reports",
 						Uploads:   importerpod.Uploads{Host: "virtualization.example.org"},
 					},

@@ -19,6 +19,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 	"github.com/deckhouse/virtualization/internal/ipam"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 // RegistryAddress is the host of DVCR, which nobody connects to.
@@ -47,7 +48,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	classes := filling.Classes{Default: opts.StorageClass}
 	return controller.Setup(mgr, controller.Options{
 		Importers: importerpod.Settings{
-			Namespace: opts.Namespace, ImporterImage: "importer", CABundle: []byte("module CA"), ReportURL: "https://controller.example.org/reports",
+			Namespace: opts.Namespace, ImporterImage: "importer", CABundle: trust.Static([]byte("module CA")), ReportURL: "https://controller.example.org/reports",
 		},
 		RegistryAddress: RegistryAddress, Registry: opts.Registry, Issuer: opts.Issuer,
 		Reports:     reportserver.New(opts.Issuer.Verifier(), clock.RealClock{}),

@@ -17,6 +17,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -28,7 +29,7 @@ func testSettings() Settings {
 		Settings: importerpod.Settings{
 			Namespace:     "d8-virtualization",
 			ImporterImage: "registry.example.org/importer@sha256:00",
-			CABundle:      []byte("module CA"),
+			CABundle:      trust.Static([]byte("module CA")),
 			ReportURL:     "https://controller.example.org/reports",
 		},
 		RegistryAddress: "dvcr.example.org",

@@ -37,7 +37,7 @@ func Secret(o Order) *corev1.Secret {
 	secret := &corev1.Secret{
 		ObjectMeta: o.meta(),
 		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{keyToken: []byte(o.Credential.Token), keyCA: o.Settings.CABundle},
+		Data:       map[string][]byte{keyToken: []byte(o.Credential.Token), keyCA: o.Settings.CABundle.PEM()},
 	}
 	put := func(key string, value []byte) {
 		if len(value) > 0 {

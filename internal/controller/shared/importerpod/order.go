@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 // Source is where the bytes come from; exactly one member is set.
@@ -78,14 +79,14 @@ type Credential struct {
 	ExpiresAt time.Time
 }
 
-// Settings say where things are in this cluster. They never change while the
-// controller runs.
+// Settings say where things are in this cluster. But for the authorities, they never
+// change while the controller runs.
 type Settings struct {
 	// ImporterImage is the container image of the importer.
 	ImporterImage string
-	// CABundle holds the module's CA certificates in PEM: both the registry and
-	// the report endpoint are verified with it.
-	CABundle []byte
+	// CABundle gives the module's CA certificates: both the registry and the report
+	// endpoint are verified with them.
+	CABundle trust.Source
 	// ReportURL is where the importer posts its progress.
 	ReportURL string
 	// RefuseNetworks are those that nothing is imported from, as CIDR. Empty leaves

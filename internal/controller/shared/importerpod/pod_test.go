@@ -17,6 +17,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
 	"github.com/deckhouse/virtualization/internal/importer"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -31,7 +32,7 @@ func order(source Source, changes ...func(*Order)) Order {
 		Target:     Target{DVCR: &DVCR{Reference: reference}},
 		Credential: Credential{Token: "secret words", ExpiresAt: now.Add(time.Hour)},
 		Settings: Settings{
-			ImporterImage: "registry.example.org/importer@sha256:00", CABundle: []byte("module CA"),
+			ImporterImage: "registry.example.org/importer@sha256:00", CABundle: trust.Static([]byte("module CA")),
 			ReportURL: "https://controller.example.org/reports", Namespace: "d8-virtualization",
 		},
 	}
