@@ -41,6 +41,8 @@ func TestWrongSettingIsRefused(t *testing.T) {
 			[]string{"virtualMachineCIDRs", "10.77.0.0/24 overlaps the address of node"}},
 		{"range with services in it", []string{"virtualMachineCIDRs"}, []any{"10.66.10.0/24", "10.96.8.0/24"},
 			[]string{"virtualMachineCIDRs", "10.96.8.0/24 overlaps the subnet of the services"}},
+		{"range with pods in it", []string{"virtualMachineCIDRs"}, []any{"10.66.10.0/24", "10.244.200.0/24"},
+			[]string{"virtualMachineCIDRs", "10.244.200.0/24 overlaps the subnet of the pods"}},
 		{"registry that would shrink", []string{"dvcr", "storage", "persistentVolumeClaim", "size"}, "1Gi",
 			[]string{"dvcr.storage.persistentVolumeClaim.size", "can't shrink to 1Gi"}},
 		{"registry without its storage", []string{"dvcr", "storage", "type"}, "ObjectStorage",

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/md5" //nolint:gosec // What S3 calls an ETag.
 	"encoding/hex"
+	"encoding/pem"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -63,6 +64,16 @@ func StartObjectStore(t testing.TB) *ObjectStore {
 	t.Cleanup(running.Close)
 	store.URL = running.URL
 	return store
+}
+
+// StartTLSObjectStore is like StartObjectStore, over HTTPS; it returns the authority to trust, in PEM.
+func StartTLSObjectStore(t testing.TB) (store *ObjectStore, authority []byte) {
+	t.Helper()
+	store = &ObjectStore{objects: map[string]object{}, uploads: map[string]*parts{}}
+	running := httptest.NewTLSServer(store)
+	t.Cleanup(running.Close)
+	store.URL = running.URL
+	return store, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: running.Certificate().Raw})
 }
 
 // Bucket is how a registry reaches it.

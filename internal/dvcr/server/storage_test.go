@@ -55,6 +55,27 @@ func TestReadBucket(t *testing.T) {
 	}
 }
 
+// A storage of one's own has mostly an authority of one's own.
+func TestBucketWithAnAuthorityOfItsOwn(t *testing.T) {
+	t.Setenv("AWS_CA_BUNDLE", "")
+	store, authority := dvcrtest.StartTLSObjectStore(t)
+	dir := bucketSettings(t, store.Bucket())
+	bucket, err := server.ReadBucket(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.NewBucketDriver(t.Context(), bucket); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a stranger is trusted: %v", err)
+	}
+	write(t, filepath.Join(dir, "ca.crt"), string(authority))
+	if bucket, err = server.ReadBucket(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.NewBucketDriver(t.Context(), bucket); err != nil {
+		t.Error(err)
+	}
+}
+
 // A process that can't use its bucket says so and ends, before anybody sends it an image.
 func TestRunNamesWhatIsWrongWithTheBucket(t *testing.T) {
 	store := dvcrtest.StartObjectStore(t)

@@ -152,6 +152,9 @@ func (h *Host) startPlatform(ctx context.Context) error {
 	if err := ensureNamespace(ctx, h.kubernetes, Namespace); err != nil {
 		return err
 	}
+	if err := ensureConfiguration(ctx, h.kubernetes, h.options.Cluster); err != nil {
+		return err
+	}
 	h.reporter = &report.Reporter{Client: h.dynamic, Events: newRecorder(ctx, h.kubernetes), Clock: clock.RealClock{}}
 	for _, name := range h.options.PresentModules {
 		if err := h.reporter.EnsureModule(ctx, name, report.Properties{Weight: presentWeight, Source: "Embedded"}); err != nil {
