@@ -44,6 +44,7 @@ const (
 // nothing that it leaves is for them.
 func TestLifeOfTheModule(t *testing.T) {
 	ctx := deadline(t, 20*time.Minute)
+	followNoChannel(t)
 	namespace := newNamespace(t)
 	image(ctx, t, namespace, "tiny", "tiny.qcow2")
 	disk := diskOfTiny(ctx, t, namespace, "root")

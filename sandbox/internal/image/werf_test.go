@@ -186,6 +186,46 @@ func TestBundleKnowsEveryImage(t *testing.T) {
 	}
 }
 
+// What Deckhouse looks for in a bundle and in a release image, by name: a part that is
+// missing is not an error there, it just has no effect.
+func TestReleasedImagesHoldWhatDeckhouseReads(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	images, _ := byName(t, renderWerf(t, root)[1:])
+	sources := func(image string) []string {
+		var paths []string
+		for _, entry := range images[image]["git"].([]any) {
+			for _, path := range entry.(map[string]any)["includePaths"].([]any) {
+				paths = append(paths, path.(string))
+			}
+		}
+		return paths
+	}
+	bundle := sources("tree/bundle")
+	for _, part := range []string{
+		".helmignore", "Chart.yaml", "charts", "crds", "docs", "module.yaml", "monitoring", "openapi", "oss.yaml", "templates",
+	} {
+		if !slices.Contains(bundle, part) {
+			t.Errorf("the bundle lacks %s", part)
+		}
+		if _, err := os.Stat(filepath.Join(root, part)); err != nil {
+			t.Errorf("the bundle takes what is not there: %v", err)
+		}
+	}
+	// Sources of the hooks would be taken for hooks; their program is what runs.
+	if slices.Contains(bundle, "hooks") {
+		t.Error("the bundle has the sources of the hooks")
+	}
+	expectIn(t, "the bundle's imports", toText(t, images["tree/bundle"]["import"]), "/bundle/hooks/virtualization-hooks", "build/hooks")
+	expectIn(t, "the bundle's script", toText(t, images["tree/bundle"]["shell"]), "/bundle/images_digests.json")
+	for _, needed := range []string{"CHANGELOG", "module.yaml", "release.yaml"} {
+		if !slices.Contains(sources("build/release"), needed) {
+			t.Errorf("the release image is made without %s", needed)
+		}
+	}
+	// version.json and changelog.yaml are written by the tool, whose tests know their content.
+	expectIn(t, "the release image's script", toText(t, images["build/release"]["shell"]), "files /release", "cp /src/module.yaml /release/")
+}
+
 // byName also returns the sorted names of the images that are released.
 func byName(t *testing.T, documents []map[string]any) (images map[string]map[string]any, final []string) {
 	t.Helper()
