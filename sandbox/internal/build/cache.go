@@ -33,6 +33,9 @@ const (
 	// keepOthers is how many older results of a name stay at most: archives of
 	// images are large, and somebody who changes a program makes many.
 	keepOthers = 2
+	// keepRoots is the same for Debian roots: each set of packages is another result of
+	// one name, and a run of the sandbox asks for all of them.
+	keepRoots = 8
 	// temporaryPrefix marks folders that are being made.
 	temporaryPrefix = ".making-"
 	lockRetry       = 200 * time.Millisecond
@@ -76,7 +79,7 @@ func (c *cache) Ensure(ctx context.Context, kind, name, key string, create func(
 		return "", err
 	}
 	c.use(final)
-	return final, c.prune(folder, name, final)
+	return final, c.prune(kind, name, final)
 }
 
 // path is where the folder of a key is, if there is one.
@@ -107,13 +110,17 @@ func (c *cache) temporary(folder, name string) (string, error) {
 
 // prune removes older results of a name that are too many or that nobody used for
 // a while.
-func (c *cache) prune(folder, name, current string) error {
-	others, err := c.others(folder, name, current)
+func (c *cache) prune(kind, name, current string) error {
+	others, err := c.others(filepath.Join(c.dir, kind), name, current)
 	if err != nil {
 		return err
 	}
+	keep := keepOthers
+	if kind == debianKind {
+		keep = keepRoots
+	}
 	for i, other := range others {
-		if i < keepOthers && c.clock.Since(other.used) < keepUnused {
+		if i < keep && c.clock.Since(other.used) < keepUnused {
 			continue
 		}
 		if err := os.RemoveAll(other.path); err != nil {

@@ -115,20 +115,28 @@ func TestEnsureForgetsWhatNobodyUses(t *testing.T) {
 }
 
 func TestEnsureKeepsFewOfManyVersions(t *testing.T) {
-	c, clock := newCache(t)
-	var dirs []string
-	for i := range 5 {
-		clock.SetTime(someDay.Add(time.Duration(i) * time.Minute))
-		dir, err := c.Ensure(t.Context(), "kind", "name", strings.Repeat(string(rune('a'+i)), 32), writer(""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		dirs = append(dirs, dir)
-	}
-	for i, dir := range dirs {
-		if _, err := os.Stat(dir); (err == nil) != (i >= 2) {
-			t.Errorf("version %d of 5: %v", i, err)
-		}
+	for kind, tc := range map[string]struct{ made, gone int }{
+		"kind": {made: 5, gone: 2},
+		// One run asks for that many, each time.
+		"debian": {made: 11, gone: 2},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			c, clock := newCache(t)
+			var dirs []string
+			for i := range tc.made {
+				clock.SetTime(someDay.Add(time.Duration(i) * time.Minute))
+				dir, err := c.Ensure(t.Context(), kind, "name", strings.Repeat(string(rune('a'+i)), 32), writer(""))
+				if err != nil {
+					t.Fatal(err)
+				}
+				dirs = append(dirs, dir)
+			}
+			for i, dir := range dirs {
+				if _, err := os.Stat(dir); (err == nil) != (i >= tc.gone) {
+					t.Errorf("version %d of %d: %v", i, tc.made, err)
+				}
+			}
+		})
 	}
 }
 

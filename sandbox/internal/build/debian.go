@@ -22,6 +22,8 @@ const buildSuite = "trixie"
 var buildPackages = []string{"gcc", "libc6-dev", "libnbd-dev", "libvirt-dev", "pkg-config"}
 
 const (
+	// debianKind is the kind under which Debian roots, and parts of them, are kept in the cache.
+	debianKind = "debian"
 	rootFolder = "root"
 	rootTar    = "root.tar"
 	// nbdSource is the Debian source package that has the Go binding of libnbd;
@@ -37,7 +39,7 @@ func (b *Builder) PackageRoot(ctx context.Context, suite string, packages []stri
 		return image.Artifact{}, err
 	}
 	name := suite + "-packages"
-	dir, err := b.cache.Ensure(ctx, "debian", name, sum, func(ctx context.Context, dir string) error {
+	dir, err := b.cache.Ensure(ctx, debianKind, name, sum, func(ctx context.Context, dir string) error {
 		return b.bootstrap(ctx, fmt.Sprintf("%d packages of Debian %s", len(packages), suite), suite,
 			filepath.Join(dir, rootTar), "--variant=extract", "--include="+strings.Join(packages, ","))
 	})
@@ -60,7 +62,7 @@ func (b *Builder) buildRoot(ctx context.Context) (string, error) {
 	// Several builds of this run may come here at once.
 	b.rootMutex.Lock()
 	defer b.rootMutex.Unlock()
-	dir, err := b.cache.Ensure(ctx, "debian", buildSuite+"-build", sum, func(ctx context.Context, dir string) error {
+	dir, err := b.cache.Ensure(ctx, debianKind, buildSuite+"-build", sum, func(ctx context.Context, dir string) error {
 		return b.bootstrap(ctx, "build root of Debian "+buildSuite, buildSuite, filepath.Join(dir, rootFolder),
 			"--variant=minbase", "--include="+strings.Join(buildPackages, ","),
 			"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",

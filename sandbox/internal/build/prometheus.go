@@ -24,7 +24,7 @@ const (
 
 // prometheusPackages are those of the image that the sandbox runs, too: one root
 // is fetched for both.
-var prometheusPackages = []string{"prometheus"}
+var prometheusPackages = []string{"base-files", "prometheus"}
 
 // Promtool returns the path of the program that tests rules, out of the same
 // package as the Prometheus that the sandbox runs.
@@ -33,7 +33,7 @@ func (b *Builder) Promtool(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := b.cache.Ensure(ctx, "debian", promtool, root.Key, func(_ context.Context, dir string) error {
+	dir, err := b.cache.Ensure(ctx, debianKind, promtool, root.Key, func(_ context.Context, dir string) error {
 		return extractProgram(root.Path, promtoolMember, filepath.Join(dir, promtool))
 	})
 	return filepath.Join(dir, promtool), err

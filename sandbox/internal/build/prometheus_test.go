@@ -90,7 +90,7 @@ func TestPrometheusTarget(t *testing.T) {
 	if _, err := b.Build(t.Context(), "prometheus"); err == nil || !strings.Contains(err.Error(), "building prometheus: ") {
 		t.Errorf("got error %v", err)
 	}
-	if calls := noted("mmdebstrap"); len(calls) != 1 || !strings.Contains(calls[0], "--include=prometheus trixie ") {
+	if calls := noted("mmdebstrap"); len(calls) != 1 || !strings.Contains(calls[0], "--include=base-files,prometheus trixie ") {
 		t.Errorf("mmdebstrap was called with %q", calls)
 	}
 }
