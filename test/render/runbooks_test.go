@@ -37,18 +37,21 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages {
-		name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(page), ".md"), ".ru")
-		if _, there := rules[name]; !there {
-			t.Errorf("%s: there is no such alert", page)
+	for name := range rules {
+		for _, suffix := range []string{".md", ".ru.md"} {
+			file := filepath.Join(runbooks, strings.ToUpper(name)+suffix)
+			pages = slices.DeleteFunc(pages, func(page string) bool { return page == file })
 		}
+	}
+	if len(pages) > 0 {
+		t.Errorf("there are no alerts for %v", pages)
 	}
 }
 
 // readRunbook reads a page and checks its headings.
 func readRunbook(t *testing.T, alert, suffix string, headings ...string) string {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(runbooks, alert+suffix))
+	content, err := os.ReadFile(filepath.Join(runbooks, strings.ToUpper(alert)+suffix))
 	if err != nil {
 		t.Error(err)
 		return ""
@@ -97,6 +100,31 @@ func TestRunbooksLeadSomewhere(t *testing.T) {
 		for _, name := range regexp.MustCompile(`\bD8Virtualization\w+`).FindAllString(string(content), -1) {
 			if !names[name] {
 				t.Errorf("%s names the alert %s, which does not exist", page, name)
+			}
+		}
+	}
+}
+
+// The page about monitoring lists every alert, as severe as it is.
+func TestAlertsAreListed(t *testing.T) {
+	row := regexp.MustCompile(`(?m)^\| \[(\w+)\]\(runbooks/(\w+)\.html\) \| (\d) \| .+ \|$`)
+	rules := alerts(t, render(t, Case{}))
+	for _, page := range []string{"MONITORING.md", "MONITORING.ru.md"} {
+		content, err := os.ReadFile(filepath.Join(runbooks, "..", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, match := range row.FindAllStringSubmatch(string(content), -1) {
+			name := match[1]
+			seen[name] = true
+			if rule, there := rules[name]; !there || rule.Labels["severity_level"] != match[3] || match[2] != strings.ToLower(name) {
+				t.Errorf("%s: %s is severity %s, leads to %s, and is an alert: %v", page, name, match[3], match[2], there)
+			}
+		}
+		for name := range rules {
+			if !seen[name] {
+				t.Errorf("%s does not list %s", page, name)
 			}
 		}
 	}
