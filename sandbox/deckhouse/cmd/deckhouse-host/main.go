@@ -62,7 +62,7 @@ func parse(args []string) (host.Options, error) {
 	flags.StringSliceVar(&o.HookBinaries, "hook-binary", nil, "compiled hooks of the module; those in --module-dir if none is named")
 	flags.StringVar(&o.DigestsFile, "digests-file", "", "images_digests.json; watched, a change installs the new images")
 	flags.StringVar(&o.WorkDir, "work-dir", "", "folder for a copy of the module and temporary files")
-	flags.StringSliceVar(&o.PresentModules, "present-module", []string{"cni-cilium", "node-manager", "operator-prometheus"}, "other modules that the platform claims to run")
+	flags.StringSliceVar(&o.PresentModules, "present-module", []string{"cni-cilium", "node-manager", "operator-prometheus", "prometheus-crd"}, "other modules that the platform claims to run")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:9650", "address of /metrics and /readyz")
 	flags.StringVar(&o.WebhookListen, "webhook-listen", "", "address of the admission of ModuleConfigs; none if empty")
 	flags.StringVar(&o.WebhookURL, "webhook-url", "", "https:// address at which the API server reaches --webhook-listen")
