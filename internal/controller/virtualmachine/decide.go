@@ -55,8 +55,9 @@ func decide(o Observed) decision {
 	deps := judge(o)
 	decided := decision{Plan: shared.Plan[*v1alpha2.VirtualMachine]{
 		Finalizer: shared.FinalizerAdd, FinalizerName: v1alpha2.FinalizerVMCleanup,
-		Delete: leftPods(o),
 	}}
+	var nextLeft time.Duration
+	decided.Delete, nextLeft = leftPods(o)
 	if o.wantsOwnClaim() && o.Claim == nil && o.Refusal == "" {
 		decided.Create = append(decided.Create, newClaim(o))
 	}
@@ -81,13 +82,21 @@ func decide(o Observed) decision {
 		return decided
 	}
 	decided.Status = wantedStatus(o, deps, state)
-	decided.RequeueAfter = state.recheck
+	decided.RequeueAfter = soonest(state.recheck, nextLeft)
 	decided.Events = events(o.Machine, decided.Status)
 	if decided.restart != "" {
 		decided.Events = append(decided.Events, shared.Event{Type: corev1.EventTypeNormal, Reason: eventRestart,
 			Message: restartMessage(o)})
 	}
 	return decided
+}
+
+// soonest is the shorter of two times to wait, of which zero is none.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
 }
 
 // timeToHold is how long to wait before the first status is written: while nothing

@@ -6,6 +6,7 @@ package virtualmachine
 import (
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,5 +89,53 @@ func TestPodsThatTheGuestHasLeftAreDeleted(t *testing.T) {
 				t.Errorf("deletes %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// A volume that is plugged in has a pod that belongs to the one that was left, and
+// virt-controller needs both to count its deletion.
+func TestPodsWithAttachmentsStayAWhile(t *testing.T) {
+	plugged := func(o *Observed) {
+		o.Guest.Status.VolumeStatus = []virtv1.VolumeStatus{{Name: "vd-root"}, {Name: "vd-data", HotplugVolume: &virtv1.HotplugVolumeStatus{}}}
+	}
+	ended := func(pod int, ago ...time.Duration) func(*Observed) {
+		return func(o *Observed) {
+			for _, each := range ago {
+				o.Pods[pod].Status.ContainerStatuses = append(o.Pods[pod].Status.ContainerStatuses, corev1.ContainerStatus{
+					State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{FinishedAt: metav1.NewTime(now.Add(-each))}},
+				})
+			}
+		}
+	}
+	failedToo := func(o *Observed) {
+		o.Pods = append(o.Pods, podOfGuest("virt-launcher-web-third", "uid-of-third", "node-3", corev1.PodFailed))
+	}
+	for name, test := range map[string]struct {
+		changes []func(*Observed)
+		deletes int
+		next    time.Duration
+	}{
+		"just now":                      {[]func(*Observed){plugged, ended(0, 0)}, 0, 10 * time.Second},
+		"its last container":            {[]func(*Observed){plugged, ended(0, time.Minute, 4*time.Second, 7*time.Second)}, 0, 6 * time.Second},
+		"long enough ago":               {[]func(*Observed){plugged, ended(0, 10*time.Second)}, 1, 0},
+		"nobody knows when":             {[]func(*Observed){plugged}, 1, 0},
+		"nothing was plugged in":        {[]func(*Observed){ended(0, 0)}, 1, 0},
+		"two, the sooner is waited for": {[]func(*Observed){plugged, failedToo, ended(0, 2*time.Second), ended(2, 3*time.Second)}, 0, 7 * time.Second},
+		"two, and one is due":           {[]func(*Observed){plugged, failedToo, ended(0, 2*time.Second), ended(2, 30*time.Second)}, 1, 8 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			decided := decide(observation(append([]func(*Observed){moved(t)}, test.changes...)...))
+			if len(decided.Delete) != test.deletes || decided.RequeueAfter != test.next {
+				t.Errorf("deletes %d, next in %s; want %d, %s", len(decided.Delete), decided.RequeueAfter, test.deletes, test.next)
+			}
+		})
+	}
+}
+
+func TestSoonest(t *testing.T) {
+	for _, test := range [][3]time.Duration{{0, 0, 0}, {1, 0, 1}, {0, 2, 2}, {1, 2, 1}, {3, 2, 2}} {
+		if got := soonest(test[0], test[1]); got != test[2] {
+			t.Errorf("of %d and %d: %d", test[0], test[1], got)
+		}
 	}
 }
