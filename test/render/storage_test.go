@@ -98,3 +98,22 @@ func TestLevelOfTheEnginesLogs(t *testing.T) {
 		}
 	}
 }
+
+// Every program of the module's own logs as the settings say; the engine's have no format to choose.
+func TestEveryProgramLogsAsAsked(t *testing.T) {
+	objects := render(t, matrix["logs for machines"])
+	own := []string{"virtualization-controller", "virtualization-api", "dvcr", "vm-router"}
+	for _, name := range own {
+		got := args(t, objects, name)
+		for _, want := range []string{"--log-level=debug", "--log-format=json"} {
+			if !slices.Contains(got, want) {
+				t.Errorf("%s is not told %s", name, want)
+			}
+		}
+	}
+	for _, w := range workloads(t, objects) {
+		if !slices.Contains(append(own, "virt-operator", "cdi-operator"), w.GetName()) {
+			t.Errorf("nobody says how %s logs", w.GetName())
+		}
+	}
+}

@@ -188,7 +188,7 @@ func (s storage) abort(ctx context.Context, file string) (int64, error) {
 	writer, err := s.driver.Writer(ctx, file, true)
 	if err != nil {
 		// Of an object that is complete the driver says that nothing can be appended to it.
-		if _, complete := s.driver.Stat(ctx, file); complete == nil || isGone(err) {
+		if _, missing := s.driver.Stat(ctx, file); missing == nil || isGone(err) {
 			return 0, nil
 		}
 		return 0, fmt.Errorf("abort %s: %w", file, err)

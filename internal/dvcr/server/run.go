@@ -92,7 +92,7 @@ func Run(ctx context.Context, config Config, logger *slog.Logger) error {
 // bucket reads how the bucket is reached; nil if images are kept in a directory.
 func (c Config) bucket() (*Bucket, error) {
 	if c.S3SettingsDir == "" {
-		return nil, nil //nolint:nilnil // Nil stands for the directory, which is as good.
+		return nil, nil
 	}
 	return ReadBucket(c.S3SettingsDir)
 }
