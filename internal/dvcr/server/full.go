@@ -56,9 +56,9 @@ func reportFullStorage(next http.Handler, fits func(size int64) bool, verifier *
 				return
 			}
 		}
-		full := &atomic.Bool{}
-		ctx := context.WithValue(r.Context(), fullKey{}, full)
-		next.ServeHTTP(&fullResponseWriter{ResponseWriter: w, full: full}, r.WithContext(ctx))
+		troubles := &troubles{}
+		ctx := context.WithValue(r.Context(), fullKey{}, troubles)
+		next.ServeHTTP(&fullResponseWriter{ResponseWriter: w, troubles: troubles}, r.WithContext(ctx))
 	})
 }
 
@@ -87,11 +87,25 @@ func onVolume(root string) func(size int64) bool {
 // Distribution flattens them to text before they reach its response.
 type fullKey struct{}
 
+// troubles of a request with the storage.
+type troubles struct {
+	// full says that there was no space, lost that bytes which were accepted could
+	// not be kept: distribution does not look at that.
+	full, lost atomic.Bool
+}
+
 func noteFull(ctx context.Context, err error) error {
-	if full, ok := ctx.Value(fullKey{}).(*atomic.Bool); ok && isFull(err) {
-		full.Store(true)
+	if troubles, ok := ctx.Value(fullKey{}).(*troubles); ok && isFull(err) {
+		troubles.full.Store(true)
 	}
 	return err
+}
+
+func noteLost(ctx context.Context, err error) error {
+	if troubles, ok := ctx.Value(fullKey{}).(*troubles); ok && err != nil {
+		troubles.lost.Store(true)
+	}
+	return noteFull(ctx, err)
 }
 
 func isFull(err error) bool {
@@ -104,11 +118,12 @@ func isFull(err error) bool {
 }
 
 // fullResponseWriter turns an internal error into 507 once a storage operation
-// of the same request has run out of space.
+// of the same request has run out of space, and success into an error where not all
+// was kept.
 type fullResponseWriter struct {
 	http.ResponseWriter
-	full  *atomic.Bool
-	wrote bool
+	troubles *troubles
+	wrote    bool
 }
 
 // WriteHeader implements http.ResponseWriter. Distribution gives a client that
@@ -118,7 +133,10 @@ func (w *fullResponseWriter) WriteHeader(status int) {
 		return
 	}
 	w.wrote = true
-	if status == http.StatusInternalServerError && w.full.Load() {
+	if status < http.StatusBadRequest && w.troubles.lost.Load() {
+		status = http.StatusInternalServerError
+	}
+	if status == http.StatusInternalServerError && w.troubles.full.Load() {
 		fullStorageRefusals.Inc()
 		status = http.StatusInsufficientStorage
 	}
@@ -171,5 +189,5 @@ func (w *watchedWriter) Commit(ctx context.Context) error {
 
 // Close implements io.Closer.
 func (w *watchedWriter) Close() error {
-	return noteFull(w.ctx, w.FileWriter.Close())
+	return noteLost(w.ctx, w.FileWriter.Close())
 }

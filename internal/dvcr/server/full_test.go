@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,7 +121,8 @@ func tightRegistry(t *testing.T, left *int64) (handler http.Handler, collector *
 	root := t.TempDir()
 	guard := gc.NewGuard(clock.RealClock{}, 0)
 	config := distributionConfig(Options{Root: root, Verifier: verifier, HTTPSecret: "s", Guard: guard})
-	config.Middleware["storage"] = append([]configuration.Middleware{{Name: name}}, config.Middleware["storage"]...)
+	// Uploads have a way of their own to the disk, which begins with the first.
+	config.Middleware["storage"] = slices.Insert(config.Middleware["storage"], 1, configuration.Middleware{Name: name})
 	app := handlers.NewApp(context.Background(), config)
 	storage, err := NewDriver(context.Background(), root)
 	if err != nil {

@@ -13,11 +13,13 @@ import (
 	storagemiddleware "github.com/distribution/distribution/v3/registry/storage/driver/middleware"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/gc"
+	"github.com/deckhouse/virtualization/internal/dvcr/store"
 )
 
 const (
 	guardMiddleware = "virtualization-gc-guard"
 	guardOption     = "guard"
+	storeMiddleware = "virtualization-store"
 )
 
 func init() {
@@ -34,6 +36,20 @@ func init() {
 	}
 }
 
+func init() {
+	err := storagemiddleware.Register(storeMiddleware,
+		func(_ context.Context, driver storagedriver.StorageDriver, options map[string]any) (storagedriver.StorageDriver, error) {
+			root, ok := options[rootParameter].(string)
+			if !ok || root == "" {
+				return nil, errors.New("no directory for uploads is configured")
+			}
+			return store.New(driver, root), nil
+		})
+	if err != nil {
+		panic(err) // The name is registered nowhere else.
+	}
+}
+
 // guardRequests makes each request a session of the guard, and tells when a
 // manifest was deleted.
 func guardRequests(next http.Handler, guard *gc.Guard, deleted func()) http.Handler {
@@ -44,7 +60,7 @@ func guardRequests(next http.Handler, guard *gc.Guard, deleted func()) http.Hand
 		published := false
 		defer func() { session.End(published) }()
 		answer := &statusWriter{ResponseWriter: w}
-		next.ServeHTTP(answer, r.WithContext(gc.WithSession(r.Context(), session)))
+		next.ServeHTTP(answer, r.WithContext(store.WithRequest(gc.WithSession(r.Context(), session))))
 		if !isManifest(r.URL.Path) {
 			return
 		}

@@ -93,7 +93,11 @@ func distributionConfig(options Options) *configuration.Configuration {
 			accessControllerName: configuration.Parameters{verifierOption: options.Verifier},
 		},
 		Middleware: map[string][]configuration.Middleware{
-			"storage":    {{Name: fullStorageMiddleware}, {Name: guardMiddleware, Options: configuration.Parameters{guardOption: options.Guard}}},
+			"storage": {
+				{Name: storeMiddleware, Options: configuration.Parameters{rootParameter: options.Root}},
+				{Name: fullStorageMiddleware},
+				{Name: guardMiddleware, Options: configuration.Parameters{guardOption: options.Guard}},
+			},
 			"repository": {{Name: inspectMiddleware}},
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/deckhouse/virtualization/internal/directio"
 	"github.com/deckhouse/virtualization/internal/importer/stream"
 	"github.com/deckhouse/virtualization/internal/importer/volume"
 )
@@ -183,9 +184,9 @@ type cutter struct {
 }
 
 func newCutter(size int64) *cutter {
-	c := &cutter{free: make(chan *piece, pieceCount), zeros: volume.Buffer(int(size))}
+	c := &cutter{free: make(chan *piece, pieceCount), zeros: directio.Buffer(int(size))}
 	for range pieceCount {
-		c.free <- &piece{buffer: volume.Buffer(int(size)), free: c.free}
+		c.free <- &piece{buffer: directio.Buffer(int(size)), free: c.free}
 	}
 	return c
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/deckhouse/virtualization/internal/directio"
 	"github.com/deckhouse/virtualization/internal/importer/volume"
 )
 
@@ -75,7 +76,7 @@ func (d *disk) holds(ctx context.Context, taken []sample) (bool, error) {
 		if s.Length <= 0 || s.Length > sampleSize || s.Offset < 0 || s.Offset > d.Size()-s.Length {
 			return false, nil
 		}
-		p := volume.Buffer(int(s.Length))
+		p := directio.Buffer(int(s.Length))
 		if _, err := d.ReadAt(p, s.Offset); err != nil {
 			return false, errors.Join(errors.New("look at what was written before"), err)
 		}

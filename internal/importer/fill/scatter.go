@@ -12,9 +12,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/deckhouse/virtualization/internal/directio"
 	"github.com/deckhouse/virtualization/internal/image/qcow2"
 	"github.com/deckhouse/virtualization/internal/importer/source"
-	"github.com/deckhouse/virtualization/internal/importer/volume"
 )
 
 // parallelUnpacks is how many compressed clusters are unpacked at once.
@@ -56,7 +56,7 @@ func newScatter(d *disk, structure *qcow2.Image, offset int64, ranged io.ReaderA
 	s := &scatter{disk: d, image: structure, writes: newWorkers(parallelWrites), unpacks: newWorkers(parallelUnpacks), zeroed: make(chan struct{})}
 	s.packed.New = func() any { return new([]byte) }
 	s.clusters.New = func() any {
-		buffer := volume.Buffer(int(structure.ClusterSize()))
+		buffer := directio.Buffer(int(structure.ClusterSize()))
 		return &buffer
 	}
 	next, stop := iter.Pull(structure.Extents())

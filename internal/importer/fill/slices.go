@@ -14,11 +14,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/deckhouse/virtualization/internal/directio"
 	"github.com/deckhouse/virtualization/internal/importer/nbd"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
 	"github.com/deckhouse/virtualization/internal/importer/stream"
-	"github.com/deckhouse/virtualization/internal/importer/volume"
 )
 
 const (
@@ -161,7 +161,7 @@ func (p *pass) keepSlice(w *window, part span) error {
 // probe remembers what is in some places of a part that somebody else has written.
 func (d *disk) probe(part span) error {
 	step := max(part.length/probes/sampleSize, 1) * sampleSize
-	content := volume.Buffer(sampleSize)
+	content := directio.Buffer(sampleSize)
 	for at := part.offset; at <= part.offset+part.length-sampleSize; at += step {
 		if _, err := d.ReadAt(content, at); err != nil {
 			return err

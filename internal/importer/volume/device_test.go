@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/deckhouse/virtualization/internal/directio"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
@@ -77,7 +78,7 @@ func TestDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	piece := Buffer(1<<20 + 512)
+	piece := directio.Buffer(1<<20 + 512)
 	copy(piece, used(len(piece)))
 	want := make([]byte, size)
 	for _, offset := range []int64{1 << 20, 6<<20 + 512} {
@@ -113,7 +114,7 @@ func TestFullFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := open(t, Options{Path: directory, Size: 1 << 20})
-	_, err := v.WriteAt(Buffer(1<<20), 0)
+	_, err := v.WriteAt(directio.Buffer(1<<20), 0)
 	wantFailure(t, err, report.VolumeFull, "no space left", "storage class")
 	v.Close()
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/deckhouse/virtualization/internal/directio"
 )
 
 // FileName is the disk's file in a directory, as KubeVirt looks for it.
@@ -37,6 +39,29 @@ type Volume struct {
 	fresh     bool
 	continued bool
 	device    bool
+}
+
+// target is what a volume needs of an open device or file.
+type target interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	// Punch makes a range zero without writing it. It fails with EOPNOTSUPP
+	// where that does not exist.
+	Punch(offset, length int64) error
+	Sync() error
+}
+
+// file is a target of the operating system.
+type file struct{ *directio.File }
+
+// Sync implements target.
+func (f file) Sync() error { return f.Datasync() }
+
+func openFile(path string, flags int) (file, error) {
+	const mode = 0o660 // The group is that of the pod's volumes.
+	opened, err := directio.Open(path, flags, mode)
+	return file{opened}, err
 }
 
 // Open opens the volume; it fails when the disk does not fit.
@@ -75,7 +100,7 @@ func openDirectory(options Options) (*Volume, error) {
 		return nil, fmt.Errorf("the size of the disk has to be given for a volume with a file system")
 	}
 	var system unix.Statfs_t
-	if err := retry(func() error { return unix.Statfs(options.Path, &system) }); err != nil {
+	if err := directio.Retry(func() error { return unix.Statfs(options.Path, &system) }); err != nil {
 		return nil, failure("look at its file system", err)
 	}
 	// The disk is thin, so only what can never fit is refused here.
@@ -97,7 +122,7 @@ func openDirectory(options Options) (*Volume, error) {
 
 // prepareFile gives the file its length. Only a file that already has it can be
 // what an earlier run left.
-func (v *Volume) prepareFile(opened *file, keep bool) error {
+func (v *Volume) prepareFile(opened file, keep bool) error {
 	info, err := opened.Stat()
 	switch {
 	case err != nil:
@@ -132,8 +157,8 @@ func (v *Volume) Continued() bool { return v.continued }
 
 // Direct is true if writing past the page cache is possible.
 func (v *Volume) Direct() bool {
-	f, ok := v.target.(*file)
-	return ok && f.direct != nil
+	f, ok := v.target.(file)
+	return ok && f.Direct()
 }
 
 // ReadAt implements io.ReaderAt.

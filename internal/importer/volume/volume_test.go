@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/deckhouse/virtualization/internal/directio"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
 
@@ -55,7 +56,7 @@ func TestDirectoryGetsTheDisksFile(t *testing.T) {
 	if v.Size() != 3<<20+512 || v.Continued() || v.Path() != filepath.Join(directory, "disk.img") {
 		t.Errorf("size %d, continued %t, path %s", v.Size(), v.Continued(), v.Path())
 	}
-	piece := Buffer(1 << 20)
+	piece := directio.Buffer(1 << 20)
 	for i := range piece {
 		piece[i] = byte(i)
 	}
@@ -85,7 +86,7 @@ func TestWritesOfAnyAlignment(t *testing.T) {
 	const size = 1 << 20
 	v := open(t, Options{Path: t.TempDir(), Size: size})
 	want := make([]byte, size)
-	memory := Buffer(64 << 10)
+	memory := directio.Buffer(64 << 10)
 	for i := range memory {
 		memory[i] = byte(i*7 + 1)
 	}

@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/deckhouse/virtualization/internal/directio"
 )
 
 const (
@@ -47,7 +49,7 @@ func (v *Volume) Zero(ctx context.Context, offset, length int64) error {
 	if offset < 0 || length < 0 || offset > v.size-length {
 		return fmt.Errorf("zero %d bytes at %d of a volume of %d", length, offset, v.size)
 	}
-	buffer := Buffer(int(min(length, zeroStep)))
+	buffer := directio.Buffer(int(min(length, zeroStep)))
 	for end := offset + length; offset < end; {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -68,7 +70,7 @@ func (v *Volume) Zero(ctx context.Context, offset, length int64) error {
 }
 
 // zeros are written from; the buffer is never changed.
-var zeros = Buffer(zeroStep)
+var zeros = directio.Buffer(zeroStep)
 
 // IsZero tells whether all bytes are zero.
 func IsZero(p []byte) bool {

@@ -1,11 +1,13 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package volume
+// Package directio reads and writes files and devices past the page cache: what
+// passes once, and is larger than memory, only pushes out what others need, and
+// costs processor time to copy there.
+package directio
 
 import (
 	"errors"
-	"io"
 	"os"
 	"syscall"
 	"unsafe"
@@ -17,27 +19,16 @@ import (
 // of a page: a page is written either past the cache or through it, never both.
 const alignment = 4096
 
-// target is what a volume needs of an open device or file.
-type target interface {
-	io.ReaderAt
-	io.WriterAt
-	io.Closer
-	// Punch makes a range zero without writing it. It fails with EOPNOTSUPP
-	// where that does not exist.
-	Punch(offset, length int64) error
-	Sync() error
-}
-
-// file is a target of the operating system.
-type file struct {
+// File is an open file or device.
+type File struct {
 	*os.File
 	// direct reads and writes past the page cache; nil where that is not possible.
 	direct *os.File
 }
 
-// openFile opens path for reading and writing in both ways.
-func openFile(path string, flags int) (*file, error) {
-	const mode = 0o660 // The group is that of the pod's volumes.
+// Open opens path for reading and writing in both ways. The last element of the path
+// is no symbolic link.
+func Open(path string, flags int, mode os.FileMode) (*File, error) {
 	buffered, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|flags, mode)
 	if err != nil {
 		return nil, err
@@ -47,12 +38,12 @@ func openFile(path string, flags int) (*file, error) {
 	if err != nil {
 		direct = nil
 	}
-	return &file{File: buffered, direct: direct}, nil
+	return &File{File: buffered, direct: direct}, nil
 }
 
 // WriteAt implements io.WriterAt. Whole pages go past the cache if their memory
 // is aligned, too; see Buffer.
-func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+func (f *File) WriteAt(p []byte, offset int64) (int, error) {
 	whole := len(p) &^ (alignment - 1)
 	if f.direct == nil || whole == 0 || offset%alignment != 0 || !aligned(p) {
 		return f.File.WriteAt(p, offset)
@@ -70,7 +61,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 }
 
 // ReadAt implements io.ReaderAt, past the cache on the same terms.
-func (f *file) ReadAt(p []byte, offset int64) (int, error) {
+func (f *File) ReadAt(p []byte, offset int64) (int, error) {
 	if f.direct == nil || len(p)%alignment != 0 || offset%alignment != 0 || !aligned(p) {
 		return f.File.ReadAt(p, offset)
 	}
@@ -81,20 +72,25 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// Punch implements target. On a device this never falls back to writing.
-func (f *file) Punch(offset, length int64) error {
-	return retry(func() error {
+// Punch makes a range zero without writing it. It fails with EOPNOTSUPP where that
+// does not exist: it never falls back to writing.
+func (f *File) Punch(offset, length int64) error {
+	return Retry(func() error {
 		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 	})
 }
 
-// Sync implements target. Both descriptors are the same file to the kernel.
-func (f *file) Sync() error {
-	return retry(func() error { return unix.Fdatasync(int(f.Fd())) })
+// Datasync returns when the content is durable. Both descriptors are the same file to
+// the kernel.
+func (f *File) Datasync() error {
+	return Retry(func() error { return unix.Fdatasync(int(f.Fd())) })
 }
 
+// Direct is true if writing past the page cache is possible.
+func (f *File) Direct() bool { return f.direct != nil }
+
 // Close implements io.Closer.
-func (f *file) Close() error {
+func (f *File) Close() error {
 	err := f.File.Close()
 	if f.direct != nil {
 		err = errors.Join(err, f.direct.Close())
@@ -102,8 +98,8 @@ func (f *file) Close() error {
 	return err
 }
 
-// retry repeats a call that a signal interrupted; the runtime sends itself many.
-func retry(call func() error) error {
+// Retry repeats a call that a signal interrupted; the runtime sends itself many.
+func Retry(call func() error) error {
 	for {
 		if err := call(); !errors.Is(err, syscall.EINTR) {
 			return err
