@@ -93,11 +93,7 @@ func distributionConfig(options Options) *configuration.Configuration {
 			accessControllerName: configuration.Parameters{verifierOption: options.Verifier},
 		},
 		Middleware: map[string][]configuration.Middleware{
-			"storage": {
-				{Name: storeMiddleware, Options: configuration.Parameters{rootParameter: options.Root}},
-				{Name: fullStorageMiddleware},
-				{Name: guardMiddleware, Options: configuration.Parameters{guardOption: options.Guard}},
-			},
+			"storage":    storageMiddleware(options),
 			"repository": {{Name: inspectMiddleware}},
 		},
 	}
@@ -106,4 +102,17 @@ func distributionConfig(options Options) *configuration.Configuration {
 	config.HTTP.RelativeURLs = true
 	config.HTTP.Debug.Prometheus.Enabled = options.RequestMetrics
 	return config
+}
+
+// storageMiddleware is what stands in front of the storage, the last one first.
+func storageMiddleware(options Options) []configuration.Middleware {
+	watched := []configuration.Middleware{
+		{Name: fullStorageMiddleware},
+		{Name: guardMiddleware, Options: configuration.Parameters{guardOption: options.Guard}},
+	}
+	if options.Bucket != nil {
+		return watched // Uploads to it pass no page cache.
+	}
+	store := configuration.Middleware{Name: storeMiddleware, Options: configuration.Parameters{rootParameter: options.Root}}
+	return append([]configuration.Middleware{store}, watched...)
 }
