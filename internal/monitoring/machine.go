@@ -126,7 +126,7 @@ func machineTimes(out sink, vm *v1alpha2.VirtualMachine, labels []string) {
 		out.putDuration(machineLaunch, launch.GuestOSAgentStarting, append(name, "GuestOSAgentStarting")...)
 	}
 	if move := vm.Status.MigrationState; move != nil {
-		places := append(name, move.Source.Node, move.Target.Node)
+		places := []string{vm.Namespace, vm.Name, move.Source.Node, move.Target.Node}
 		out.putTime(machineMigrationStart, move.StartTimestamp, places...)
 		out.putTime(machineMigrationEnd, move.EndTimestamp, append(places, string(move.Result))...)
 	}

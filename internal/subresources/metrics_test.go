@@ -69,7 +69,7 @@ func TestMetricsAreNamedAsPrometheusWants(t *testing.T) {
 	if len(problems)+len(more) > 0 || err != nil || errMore != nil {
 		t.Errorf("%v %v %v %v", problems, more, err, errMore)
 	}
-	if served() != served() {
+	if first, second := served(), served(); first != second {
 		t.Error("a program registers its metrics once")
 	}
 }
