@@ -62,6 +62,7 @@ func TestLifeOfTheModule(t *testing.T) {
 		{"and goes as quietly", rollBack},
 		{"who disables the module has to mean it", refuseToDisable},
 		{"the module leaves nothing of the engine", removeModule},
+		{"beside somebody else's engine it installs nothing, and says so", meetForeignEngine},
 		{"enabled again, machines come back with their disks", enableAgain},
 	} {
 		begun := time.Now()
