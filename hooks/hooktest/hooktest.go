@@ -104,6 +104,19 @@ func (r Run) Fail(t testing.TB, handle func(context.Context, *pkg.HookInput) err
 
 func (r Run) run(t testing.TB, handle func(context.Context, *pkg.HookInput) error) (*patchablevalues.PatchableValues, *writes, error) {
 	t.Helper()
+	patchable, written, input := r.input(t)
+	return patchable, written, handle(t.Context(), input)
+}
+
+// Input is what a hook is run with, for whoever runs it many times.
+func (r Run) Input(t testing.TB) *pkg.HookInput {
+	t.Helper()
+	_, _, input := r.input(t)
+	return input
+}
+
+func (r Run) input(t testing.TB) (*patchablevalues.PatchableValues, *writes, *pkg.HookInput) {
+	t.Helper()
 	values := map[string]any{}
 	if err := yaml.Unmarshal([]byte(r.Values), &values); err != nil {
 		t.Fatalf("values: %v", err)
@@ -118,7 +131,7 @@ func (r Run) run(t testing.TB, handle func(context.Context, *pkg.HookInput) erro
 	}
 
 	written := &writes{metrics: map[string]float64{}}
-	input := &pkg.HookInput{
+	return patchable, written, &pkg.HookInput{
 		Snapshots:        r.snapshots(t),
 		Values:           patchable,
 		PatchCollector:   written,
@@ -126,7 +139,6 @@ func (r Run) run(t testing.TB, handle func(context.Context, *pkg.HookInput) erro
 		DC:               dependencies{clock: clock, client: r.Client},
 		Logger:           log.NewNop(),
 	}
-	return patchable, written, handle(t.Context(), input)
 }
 
 func result(t testing.TB, values *patchablevalues.PatchableValues, written *writes) *Result {

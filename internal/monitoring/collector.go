@@ -46,6 +46,9 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 			metrics <- prometheus.NewInvalidMetric(waitingSince.desc, err)
 		}
 	}
+	if err := support(ctx, c.Reader, out, c.Emulated); err != nil {
+		metrics <- prometheus.NewInvalidMetric(nodeKernel.desc, err)
+	}
 }
 
 // kinds tell of all objects of a kind each.

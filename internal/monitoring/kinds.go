@@ -16,7 +16,6 @@ import (
 
 // resourceKVM is what virt-handler's device plugin says a node has if its processor can
 // run guests.
-const resourceKVM = corev1.ResourceName("devices.kubevirt.io/kvm")
 
 var (
 	attachmentCommon = newCommon(v1alpha2.VirtualMachineBlockDeviceAttachmentKind, "virtualmachineblockdeviceattachment", namespaced)
@@ -118,7 +117,7 @@ func nodes(ctx context.Context, reader client.Reader, out sink) error {
 			return
 		}
 		out.put(nodeEngine, number(schedulable == machineclass.Yes), node.Name)
-		devices := node.Status.Allocatable[resourceKVM]
+		devices := node.Status.Allocatable[machineclass.ResourceKVM]
 		out.put(nodeKVM, devices.AsApproximateFloat64(), node.Name)
 		out.put(nodeUnschedulable, number(node.Spec.Unschedulable), node.Name)
 	})

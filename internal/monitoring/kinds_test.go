@@ -164,6 +164,7 @@ virtualmachineclass_available_node{name="generic",node="node-2"} 1
 virtualmachineclass_available_nodes{name="generic"} 2
 virtualmachineclass_status_condition{condition="Ready",name="generic",reason="SuitableNodesFound"} -1
 virtualmachineclass_status_phase{name="generic",phase="Ready",uid="uid-of-generic"} 1
+virtualmachineclass_unsupported_nodes{name="generic"} 0
 waiting_since_timestamp_seconds{kind="VirtualMachineClass",name="generic",namespace="",reason="SuitableNodesFound"} 1.780000004e+09
 `, class())
 }
@@ -244,11 +245,16 @@ func TestNodes(t *testing.T) {
 node_engine_ready{node="node-1"} 1
 node_engine_ready{node="node-2"} 0
 node_engine_ready{node="node-3"} 1
+node_kernel_supported{node="node-1"} 1
+node_kernel_supported{node="node-2"} 1
+node_kernel_supported{node="node-3"} 1
 node_kvm_devices{node="node-1"} 1000
 node_kvm_devices{node="node-2"} 1000
 node_kvm_devices{node="node-3"} 0
 node_unschedulable{node="node-1"} 0
 node_unschedulable{node="node-2"} 1
 node_unschedulable{node="node-3"} 0
+node_virtualization_supported{node="node-1"} 1
+node_virtualization_supported{node="node-2"} 1
 `, node("node-1", "true"), node("node-2", "false"), bare, other)
 }

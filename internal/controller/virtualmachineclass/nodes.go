@@ -23,6 +23,12 @@ func (n Node) canRunMachines() bool {
 	return n.Labels[machineclass.LabelSchedulable] == machineclass.Yes
 }
 
+// lacksKVM tells that the engine has looked for the processor's help and found none.
+func (n Node) lacksKVM() bool {
+	helps, known := machineclass.KVM(n.Allocatable)
+	return known && !helps
+}
+
 // choose keeps the nodes that match.
 func choose(nodes []Node, match func(Node) bool) []Node {
 	var out []Node

@@ -14,25 +14,33 @@ import (
 	"github.com/deckhouse/virtualization/internal/machineclass"
 )
 
-// shownModels and shownFeatures bound how many names a message lists.
+// shownModels and its siblings bound how many names a message lists.
 const (
 	shownModels   = 8
 	shownFeatures = 8
+	shownNodes    = 5
 )
 
 // search is the way from all nodes to those that can run machines of a class. Each
-// list is chosen from the one before.
+// list is chosen from the one before, but for unable.
 type search struct {
 	processor machineclass.Processor
-	// capable nodes run the engine, selected ones match spec.nodeSelector, available
-	// ones show the processor too.
+	// capable nodes run the engine, selected ones match spec.nodeSelector and can run
+	// guests, available ones show the processor too.
 	capable, selected, available []Node
+	// unable nodes match spec.nodeSelector, and their processors do not help guests,
+	// who need it.
+	unable []Node
 }
 
 func newSearch(o Observed, selector labels.Selector, processor machineclass.Processor) search {
 	s := search{processor: processor}
 	s.capable = choose(o.Nodes, Node.canRunMachines)
 	s.selected = choose(s.capable, func(node Node) bool { return selector.Matches(labels.Set(node.Labels)) })
+	if !o.Emulated {
+		s.unable = choose(s.selected, Node.lacksKVM)
+		s.selected = choose(s.selected, func(node Node) bool { return !node.lacksKVM() })
+	}
 	s.available = choose(s.selected, func(node Node) bool {
 		// An emulator has no processor of the node to hand through.
 		emulates := o.Emulated && o.Class.Spec.CPU.Type == v1alpha2.CPUTypeHostPassthrough
@@ -48,6 +56,8 @@ func (s search) explain(o Observed) string {
 	case len(s.capable) == 0:
 		return fmt.Sprintf("None of the %d nodes is ready to run machines (label %s=true); look at the module's pods on the nodes",
 			len(o.Nodes), machineclass.LabelSchedulable)
+	case len(s.selected) == 0 && len(s.unable) > 0:
+		return "No node that the class selects gives guests hardware virtualization (/dev/kvm): " + s.explainUnable()
 	case len(s.selected) == 0:
 		return fmt.Sprintf("spec.nodeSelector: none of the %d nodes that run machines matches; change it or label nodes", len(s.capable))
 	}
@@ -63,6 +73,11 @@ func (s search) explain(o Observed) string {
 	default:
 		return s.explainFeatures()
 	}
+}
+
+func (s search) explainUnable() string {
+	return machineclass.Shown(names(s.unable), shownNodes) +
+		"; switch on VT-x or AMD-V in the firmware (nested virtualization, where the node is virtual), or choose other nodes by spec.nodeSelector"
 }
 
 // offeredModels lists what the nodes offer instead.
@@ -98,6 +113,9 @@ func (s search) explainFeatures() string {
 // caution tells where a running machine had better not be moved, although the nodes
 // are all good to start it.
 func (s search) caution(cpuType v1alpha2.CPUType) string {
+	if len(s.unable) > 0 {
+		return "; selected nodes without hardware virtualization (/dev/kvm) are left out: " + s.explainUnable()
+	}
 	switch cpuType {
 	case v1alpha2.CPUTypeHost:
 		// The engine itself looks for a node with the model that the guest has.

@@ -4,11 +4,13 @@
 package virtualmachineclass
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -39,6 +41,14 @@ func like(name, words string) Node {
 	return node(name, "4", "8Gi", labels...)
 }
 
+// unable makes a node whose processor does not help guests.
+func unable(name string) Node {
+	made := like(name, "host:EPYC")
+	made.Allocatable = maps.Clone(made.Allocatable)
+	made.Allocatable["devices.kubevirt.io/kvm"] = resource.MustParse("0")
+	return made
+}
+
 func TestReadySaysWhatToDo(t *testing.T) {
 	features := v1alpha2.ClassCPU{Type: "Features", Features: []string{"aes", "vmx", "xsave"}}
 	model := v1alpha2.ClassCPU{Type: "Model", Model: "IvyBridge"}
@@ -51,6 +61,18 @@ func TestReadySaysWhatToDo(t *testing.T) {
 		ready    string
 		message  string
 	}{
+		{
+			name: "no help of the processor", cpu: v1alpha2.ClassCPU{Type: "Host"}, nodes: []Node{unable("a"), unable("b")},
+			ready: "False/NoSuitableNodesFound", message: "No node that the class selects gives guests hardware virtualization (/dev/kvm): a, b; switch on VT-x",
+		},
+		{
+			name: "help on some", cpu: v1alpha2.ClassCPU{Type: "Host"}, nodes: []Node{unable("a"), like("b", "host:EPYC")},
+			ready: "True/SuitableNodesFound", message: "1 of 2 nodes can run machines of the class; selected nodes without hardware virtualization (/dev/kvm) are left out: a; switch on",
+		},
+		{
+			name: "no help needed", cpu: v1alpha2.ClassCPU{Type: "Host"}, emulated: true, nodes: []Node{unable("a")},
+			ready: "True/SuitableNodesFound", message: "1 of 1 nodes can run machines of the class",
+		},
 		{
 			name: "the host's model", cpu: v1alpha2.ClassCPU{Type: "Host"}, nodes: []Node{like("a", "host:EPYC"), like("b", "host:Opteron_G2 obsolete")},
 			ready: "True/SuitableNodesFound", message: "1 of 2 nodes can run machines of the class",

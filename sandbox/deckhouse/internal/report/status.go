@@ -72,7 +72,19 @@ func Next(previous Status, seen Observation, now time.Time) Status {
 	} {
 		next.Conditions = append(next.Conditions, withTime(previous, condition, now))
 	}
+	next.Conditions = append(next.Conditions, ofOthers(previous, next)...)
 	return next
+}
+
+// ofOthers are conditions that the module's own hooks keep.
+func ofOthers(previous, next Status) []Condition {
+	var kept []Condition
+	for _, condition := range previous.Conditions {
+		if next.condition(condition.Type).Type == "" {
+			kept = append(kept, condition)
+		}
+	}
+	return kept
 }
 
 func phase(previous Status, seen Observation) string {

@@ -144,3 +144,15 @@ func TestReadinessOfTheModuleItself(t *testing.T) {
 		t.Errorf("without a hook the end of the run decides, got %+v", done)
 	}
 }
+
+// What the module's own hooks say stays as they said it, and stays behind what the platform says.
+func TestNextKeepsConditionsOfOthers(t *testing.T) {
+	own := Condition{Type: "RequirementsMet", Status: "False", Reason: "Unmet", Message: "There is no storage class.", LastTransitionTime: "2026-05-01T08:00:00Z"}
+	previous := Status{Phase: "Ready", Conditions: []Condition{own, {Type: "IsReady", Status: "True"}}}
+	for name, seen := range map[string]Observation{"ready": {Wanted: true, Verdict: accepted(), Enabled: true, RunDone: true}, "off": {}} {
+		got := Next(previous, seen, now).Conditions
+		if len(got) != 5 || got[4] != own {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
