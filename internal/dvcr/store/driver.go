@@ -1,15 +1,16 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store writes the bytes of uploads to the registry's volume. Distribution's
-// own driver takes them through the page cache in small pieces, on the goroutine that
-// also decrypts and hashes, and leaves all of the disk's work to the end; here they
-// pass the cache by in large pieces, beside the rest.
+// Package store writes the bytes of uploads to the registry's volume and reads blobs
+// from there. Distribution's own driver takes them through the page cache in small
+// pieces, on the goroutine that also encrypts and hashes, and leaves all of the disk's
+// work to the end; here they pass the cache by in large pieces, beside the rest.
 package store
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -33,7 +34,7 @@ const (
 )
 
 // Driver is distribution's driver of file systems with a way of its own to write
-// uploads.
+// uploads and to read blobs.
 type Driver struct {
 	storagedriver.StorageDriver
 	root string
@@ -75,6 +76,16 @@ func (d *Driver) Writer(ctx context.Context, file string, appending bool) (stora
 		return nil, err
 	}
 	return &writer{driver: d, path: file, request: requestOf(ctx), file: opened, size: info.Size()}, nil
+}
+
+// Reader implements storagedriver.StorageDriver.
+func (d *Driver) Reader(ctx context.Context, file string, offset int64) (io.ReadCloser, error) {
+	if path.Base(file) == dataFile && offset >= 0 {
+		if r := openReader(d.full(file), offset); r != nil {
+			return r, nil
+		}
+	}
+	return d.StorageDriver.Reader(ctx, file, offset)
 }
 
 // PutContent implements storagedriver.StorageDriver. Distribution keeps the state of

@@ -90,6 +90,10 @@ func configureLoop(device string, backing *os.File) error {
 	}
 	defer func() { _ = file.Close() }()
 	config := &unix.LoopConfig{Fd: uint32(backing.Fd()), Size: 512}
+	// A device has no cache of its own, and what is written through one would be copied
+	// there and once more to the disk. Where the file cannot do without, the kernel
+	// leaves the flag out.
+	config.Info.Flags = unix.LO_FLAGS_DIRECT_IO
 	copy(config.Info.File_name[:], filepath.Base(filepath.Dir(backing.Name())))
 	return unix.IoctlLoopConfigure(int(file.Fd()), config)
 }
