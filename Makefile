@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
 
 # Each module has dependencies that do not go with the others'.
-MODULES := . api hooks sandbox sandbox/deckhouse test/render tools tools/promote
+MODULES := . api hooks sandbox sandbox/deckhouse test/render tools tools/promote tools/sbom
 LINTER := bin/golangci-lint
 
 # The linter remembers findings with the paths of the checkout they were seen in:
@@ -93,6 +93,10 @@ generate: ## Generate deep copies, CRDs, reference pages and the engine's manife
 .PHONY: images
 images: $(SANDBOX) ## Build every container image and print where it is
 	$(SANDBOX) build images
+
+.PHONY: sbom
+sbom: $(SANDBOX) ## Write what every image is made of (CycloneDX) and the licences of all that, and print where
+	$(SANDBOX) build sbom
 
 .PHONY: help
 help: ## Show this help

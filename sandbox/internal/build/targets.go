@@ -46,6 +46,7 @@ var targets = map[string]maker{
 	prometheusTarget:    func(ctx context.Context, b *Builder) ([]Result, error) { return b.prometheus(ctx) },
 	imagesTarget:        func(ctx context.Context, b *Builder) ([]Result, error) { return b.images(ctx) },
 	sandboxImagesTarget: func(ctx context.Context, b *Builder) ([]Result, error) { return b.sandboxImages(ctx) },
+	sbomTarget:          func(ctx context.Context, b *Builder) ([]Result, error) { return b.sbom(ctx) },
 }
 
 // Targets lists what can be built. Also understood are images/NAME for a single

@@ -119,7 +119,7 @@ func TestWerfBuildsEveryImage(t *testing.T) {
 		t.Errorf("the first document is %v", rendered[0])
 	}
 	images, final := byName(t, rendered[1:])
-	want := append(set.Runnable(), "bundle", "release-channel-version")
+	want := append(set.Runnable(), "bundle", "release-channel-version", "sbom")
 	slices.Sort(want)
 	if !slices.Equal(final, want) {
 		t.Errorf("released images are %v, want %v", final, want)
@@ -224,6 +224,30 @@ func TestReleasedImagesHoldWhatDeckhouseReads(t *testing.T) {
 	}
 	// version.json and changelog.yaml are written by the tool, whose tests know their content.
 	expectIn(t, "the release image's script", toText(t, images["build/release"]["shell"]), "files /release", "cp /src/module.yaml /release/")
+}
+
+// Every program and every package of an image has to be told of.
+func TestSBOMIsToldOfEveryInput(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	set, err := LoadSet(filepath.Join(root, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, _ := byName(t, renderWerf(t, root)[1:])
+	script := toText(t, images["tree/sbom"]["shell"])
+	wanted := []string{"-programs .=/programs/own", "-programs third_party/kubevirt=/programs/third_party/kubevirt", "-programs third_party/cdi=/programs/third_party/cdi"}
+	for _, name := range set.Names() {
+		if definition, err := set.Get(name); err != nil {
+			t.Fatal(err)
+		} else if definition.Debian != nil {
+			wanted = append(wanted, "-debian "+name+"=/debian/"+name)
+			expectIn(t, "the Debian root of "+name, toText(t, images["debian/"+name]["shell"]), "cp -a /unpacked/usr/share/doc /documents/usr/share/")
+		}
+	}
+	expectIn(t, "the bill of materials", script, wanted...)
+	if images["sbom"]["from"] != "scratch" || !slices.Equal(neededImages(images["sbom"]), []string{"tree/sbom"}) {
+		t.Errorf("sbom is %v", images["sbom"])
+	}
 }
 
 // byName also returns the sorted names of the images that are released.
