@@ -167,7 +167,12 @@ func (r *reader) configure(ctx context.Context, t *testing.T, where, text string
 	if err := kube.Get(ctx, client.ObjectKeyFromObject(wanted), object); err != nil {
 		t.Fatal(err)
 	}
+	// The registry holds images by now, so its storage cannot be exchanged.
+	storage, _, _ := unstructured.NestedMap(object.Object, "spec", "settings", "dvcr", "storage")
 	object.Object["spec"] = wanted.Object["spec"]
+	if err := unstructured.SetNestedMap(object.Object, storage, "spec", "settings", "dvcr", "storage"); err != nil {
+		t.Fatal(err)
+	}
 	if err := kube.Update(ctx, object, client.DryRunAll); err != nil {
 		t.Errorf("%s: %v", where, err)
 	}

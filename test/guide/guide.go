@@ -134,13 +134,27 @@ func (p *Page) Target(to string) (file, anchor string) {
 		return p.File, anchor
 	}
 	folder, name := filepath.Split(to)
+	folder = filepath.Join(filepath.Dir(p.File), folder)
 	if base, found := strings.CutSuffix(name, ".html"); found {
-		name = strings.ToUpper(base) + ".md"
-		if strings.HasSuffix(p.File, ".ru.md") {
-			name = strings.ToUpper(base) + ".ru.md"
+		name = p.source(folder, base)
+	}
+	return filepath.Join(folder, name), anchor
+}
+
+// source is the file that the site makes a page of, in the language of p: names of
+// pages are in small letters, whatever those of the files are.
+func (p *Page) source(folder, base string) string {
+	ending := ".md"
+	if strings.HasSuffix(p.File, ".ru.md") {
+		ending = ".ru.md"
+	}
+	entries, _ := os.ReadDir(folder) // Without the folder there is no page either.
+	for _, entry := range entries {
+		if strings.EqualFold(entry.Name(), base+ending) {
+			return entry.Name()
 		}
 	}
-	return filepath.Join(filepath.Dir(p.File), folder, name), anchor
+	return base + ending
 }
 
 // Pages reads all documents of a folder in English, in the order of their names.
