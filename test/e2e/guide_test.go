@@ -192,6 +192,13 @@ func (r *reader) read(t *testing.T, where, text string) *unstructured.Unstructur
 func (r *reader) apply(ctx context.Context, t *testing.T, where, text, until string) {
 	t.Helper()
 	object := r.read(t, where, text)
+	if object.GroupVersionKind().Group == "deckhouse.io" {
+		// It would exchange the version of the module.
+		if err := client.WithFieldValidation(kube, "Strict").Create(ctx, object, client.DryRunAll); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		return
+	}
 	r.fit(t, object)
 	if object.GetKind() == "VirtualMachineOperation" || object.GetKind() == "VirtualMachineBlockDeviceAttachment" {
 		r.flush(ctx, t)
