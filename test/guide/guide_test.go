@@ -214,24 +214,3 @@ func TestExamplesPromiseSomething(t *testing.T) {
 		t.Errorf("only %d examples promise anything", promising)
 	}
 }
-
-// An alert whose page nobody finds is of no help.
-func TestAlertsAreListed(t *testing.T) {
-	pages, err := filepath.Glob(filepath.Join(docs, "runbooks", "*.md"))
-	if err != nil || len(pages) < 20 {
-		t.Fatal(pages, err)
-	}
-	for _, name := range []string{"ADMIN_GUIDE.md", "ADMIN_GUIDE.ru.md"} {
-		listed := map[string]bool{}
-		page := read(t, filepath.Join(docs, name))
-		for _, to := range page.Links {
-			file, _ := page.Target(to)
-			listed[file] = true
-		}
-		for _, runbook := range pages {
-			if strings.HasSuffix(runbook, ".ru.md") == strings.HasSuffix(name, ".ru.md") && !listed[runbook] {
-				t.Errorf("%s does not list %s", name, runbook)
-			}
-		}
-	}
-}
