@@ -101,8 +101,9 @@ func advance(state State, o observed) (State, string, error) {
 	}
 	since, err := time.Parse(time.RFC3339, o.stored.Since)
 	if err != nil {
+		// The step is counted from here on.
 		state.Since = o.now.UTC().Format(time.RFC3339)
-		return state, "", nil
+		return state, "", nil //nolint:nilerr // A time that is missing or illegible is set anew.
 	}
 	state.Since = o.stored.Since
 	switch {

@@ -25,9 +25,9 @@ func authority(t *testing.T, lifetime time.Duration) Pair {
 	return made
 }
 
-func serving(t *testing.T, by Pair, lifetime time.Duration, names ...string) Pair {
+func serving(t *testing.T, by Pair, names ...string) Pair {
 	t.Helper()
-	made, err := Issue(by, Request{CommonName: "dvcr", Names: names, Lifetime: lifetime}, start)
+	made, err := Issue(by, Request{CommonName: "dvcr", Names: names, Lifetime: year}, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestNewAuthority(t *testing.T) {
 
 func TestIssue(t *testing.T) {
 	by := authority(t, 10*year)
-	parsed, err := serving(t, by, year, "dvcr", "dvcr.d8-virtualization.svc", "10.96.0.7", "fd00::7").Certificate()
+	parsed, err := serving(t, by, "dvcr", "dvcr.d8-virtualization.svc", "10.96.0.7", "fd00::7").Certificate()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestIssue(t *testing.T) {
 }
 
 func TestIssueNeverOutlivesTheAuthority(t *testing.T) {
-	parsed, err := serving(t, authority(t, time.Hour), year, "dvcr").Certificate()
+	parsed, err := serving(t, authority(t, time.Hour), "dvcr").Certificate()
 	if err != nil || !parsed.NotAfter.Equal(start.Add(time.Hour)) {
 		t.Errorf("ends at %s, %v", parsed.NotAfter, err)
 	}
@@ -98,7 +98,7 @@ func TestCheckAuthority(t *testing.T) {
 		{"expired", first, start.Add(year), "expired on 2031-01-01"},
 		{"nothing", Pair{}, start, "certificate and key are broken"},
 		{"of two authorities", Pair{Crt: first.Crt, Key: second.Key}, start, "certificate and key are broken"},
-		{"a server's", serving(t, first, year, "dvcr"), start, "not that of an authority"},
+		{"a server's", serving(t, first, "dvcr"), start, "not that of an authority"},
 	} {
 		t.Run(test.name, func(t *testing.T) { expect(t, CheckAuthority(test.pair, test.now), test.want) })
 	}
@@ -106,7 +106,7 @@ func TestCheckAuthority(t *testing.T) {
 
 func TestCheckServing(t *testing.T) {
 	by, other := authority(t, 10*year), authority(t, 10*year)
-	good := serving(t, by, year, "dvcr", "10.96.0.7")
+	good := serving(t, by, "dvcr", "10.96.0.7")
 	short := authority(t, time.Hour)
 	for _, test := range []struct {
 		name  string
@@ -125,7 +125,7 @@ func TestCheckServing(t *testing.T) {
 		{"a name is missing", good, by, []string{"10.96.0.7", "dvcr", "localhost"}, start, "it is for [10.96.0.7 dvcr], not for [10.96.0.7 dvcr localhost]"},
 		{"a name is too much", good, by, []string{"dvcr"}, start, "not for [dvcr]"},
 		{"soon at its end", good, by, []string{"10.96.0.7", "dvcr"}, start.Add(year), "it expires on 2031-01-01"},
-		{"no longer to be had", serving(t, short, year, "dvcr"), short, []string{"dvcr"}, start.Add(year), ""},
+		{"no longer to be had", serving(t, short, "dvcr"), short, []string{"dvcr"}, start.Add(year), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) { expect(t, CheckServing(test.pair, test.by, test.names, test.until), test.want) })
 	}

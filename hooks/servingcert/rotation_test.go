@@ -85,7 +85,7 @@ func (w *world) step() {
 	w.run(w.service.Config(), w.service.Handle(), w.service.ValuesPath, &serving)
 	w.serving = serving
 	if w.helm {
-		w.objects = []string{authoritySecret(w.authority), stored("dvcr-tls", issued(w.serving))}
+		w.objects = []string{authoritySecret(w.authority), stored(w.serving)}
 		w.history = append(w.history, heard{bundle: w.authority.Bundle, serving: w.serving})
 	} else {
 		w.history = append(w.history, w.history[len(w.history)-1])

@@ -40,14 +40,14 @@ virtualization: {internal: {rootCA: {crt: %s, key: %s, bundle: %s}, dvcr: %s}}
 		base64.StdEncoding.EncodeToString(authority.Bundle), dvcr)
 }
 
-func stored(name string, cert issued) string {
+func stored(cert issued) string {
 	encode := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf(`
 apiVersion: v1
 kind: Secret
-metadata: {name: %s, namespace: d8-virtualization}
+metadata: {name: dvcr-tls, namespace: d8-virtualization}
 data: {ca.crt: %s, tls.crt: %s, tls.key: %s}
-`, name, encode([]byte(cert.CA)), encode([]byte(cert.Crt)), encode([]byte(cert.Key)))
+`, encode([]byte(cert.CA)), encode([]byte(cert.Crt)), encode([]byte(cert.Key)))
 }
 
 func issue(t *testing.T, service servingcert.Service, values string, objects ...string) issued {
@@ -138,7 +138,7 @@ func TestCertificateIsKept(t *testing.T) {
 	with := values(authority, "{serviceIP: 10.96.0.77}")
 	cert := issue(t, tlsdvcr.Service, with)
 
-	if again := issue(t, tlsdvcr.Service, with, stored("dvcr-tls", cert)); again != cert {
+	if again := issue(t, tlsdvcr.Service, with, stored(cert)); again != cert {
 		t.Error("a valid certificate was replaced")
 	}
 }
@@ -161,7 +161,7 @@ func TestCertificateOutlivesTheBundle(t *testing.T) {
 	authority := newAuthority(t)
 	cert := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"))
 	authority.Bundle = append(authority.Bundle, newAuthority(t).Crt...)
-	again := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"), stored("dvcr-tls", cert))
+	again := issue(t, tlsdvcr.Service, values(authority, "{serviceIP: 10.96.0.77}"), stored(cert))
 	if again.Crt != cert.Crt || again.CA != string(authority.Bundle) {
 		t.Error("the certificate was replaced, or clients do not hear of the other authority")
 	}
@@ -173,7 +173,7 @@ func TestCertificateIsRenewedAhead(t *testing.T) {
 	cert := issue(t, tlsdvcr.Service, with)
 	for days, renewed := range map[int]bool{330: false, 340: true} {
 		run := hooktest.Run{
-			Config: tlsdvcr.Service.Config(), Values: with, Objects: []string{stored("dvcr-tls", cert)}, Now: time.Now().AddDate(0, 0, days),
+			Config: tlsdvcr.Service.Config(), Values: with, Objects: []string{stored(cert)}, Now: time.Now().AddDate(0, 0, days),
 		}
 		result := run.Handle(t, tlsdvcr.Service.Handle())
 		var again issued
@@ -199,7 +199,7 @@ func TestCertificateIsReplaced(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if again := issue(t, tlsdvcr.Service, test.values, stored("dvcr-tls", cert)); again.Crt == cert.Crt {
+			if again := issue(t, tlsdvcr.Service, test.values, stored(cert)); again.Crt == cert.Crt {
 				t.Error("the certificate was kept")
 			}
 		})
