@@ -21,24 +21,9 @@ var notSeen = map[string]string{
 
 	"virtualization-controller delete virtualization.deckhouse.io/virtualmachineoperations": "operations are deleted a day after they ended",
 
-	"engine-removal get apps/deployments":                       disabled,
-	"engine-removal update apps/deployments:scale":              disabled,
-	"engine-removal list pods":                                  disabled,
-	"engine-removal list kubevirt.io/virtualmachines":           disabled,
-	"engine-removal delete kubevirt.io/virtualmachines":         disabled,
-	"engine-removal list kubevirt.io/virtualmachineinstances":   disabled,
-	"engine-removal delete kubevirt.io/virtualmachineinstances": disabled,
-	"engine-removal list kubevirt.io/kubevirts":                 disabled,
-	"engine-removal delete kubevirt.io/kubevirts":               disabled,
-	"engine-removal list cdi.kubevirt.io/cdis":                  disabled,
-	"engine-removal delete cdi.kubevirt.io/cdis":                disabled,
-
 	"virtualization-api update subresources.kubevirt.io/virtualmachineinstances:evacuate/cancel":        "only KubeVirt asks for this name, which its own question about the right shows",
 	"virtualization-controller update subresources.kubevirt.io/virtualmachineinstances:evacuate/cancel": "only KubeVirt asks for this name, which its own question about the right shows",
 }
-
-// disabled is the reason of rights that only the end of the module shows.
-const disabled = "the list is made before the tests disable the module"
 
 // finalizers ends the names of what kube-apiserver asks for when an object is to be owned with
 // blockOwnerDeletion. That is a question within admission, which is not audited.
