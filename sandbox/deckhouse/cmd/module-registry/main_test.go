@@ -76,8 +76,8 @@ func TestPublishedModuleIsServed(t *testing.T) {
 	if offer, err := r.Offer(t.Context(), "beta"); err != nil || offer.Version.Original() != "v1.2.3" {
 		t.Errorf("the channel holds %v, %v", offer.Version, err)
 	}
-	folder := filepath.Join(t.TempDir(), "it")
-	if err := r.Unpack(t.Context(), "v1.2.3", folder); err != nil {
+	folder, err := r.Unpack(t.Context(), "v1.2.3", t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{

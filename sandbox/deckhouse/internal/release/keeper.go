@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -124,7 +123,7 @@ func (k *Keeper) handleReleases(ctx context.Context, source *source, policy Poli
 	}
 	if plan.Deploy != nil {
 		// What can't be had is not deployed.
-		if err := source.Registry.Unpack(ctx, "v"+plan.Deploy.String(), k.folder("v"+plan.Deploy.String())); err != nil {
+		if _, err := source.Registry.Unpack(ctx, "v"+plan.Deploy.String(), k.Folder); err != nil {
 			return nil, err
 		}
 		k.Logger.Info("deploying a version of the module", slog.String("version", plan.Deploy.String()))
@@ -145,17 +144,13 @@ func (k *Keeper) handleReleases(ctx context.Context, source *source, policy Poli
 	return nil, nil
 }
 
-func (k *Keeper) folder(tag string) string { return filepath.Join(k.Folder, tag) }
-
-// deploy lets a version run.
+// deploy lets a version run. What runs already goes on when the registry can't be asked.
 func (k *Keeper) deploy(ctx context.Context, registry Registry, tag string) error {
-	if err := os.MkdirAll(k.Folder, 0o755); err != nil {
-		return err
+	folder, err := registry.Unpack(ctx, tag, k.Folder)
+	if err != nil {
+		return fmt.Errorf("get %s: %w", tag, err)
 	}
-	if err := registry.Unpack(ctx, tag, k.folder(tag)); err != nil {
-		return err
-	}
-	return k.point(k.folder(tag))
+	return k.point(folder)
 }
 
 // point lets the link lead to a folder, or takes it away.

@@ -181,7 +181,9 @@ func TestRegistryThatIsDownChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.sync()
+	if err := p.Sync(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "get v0.1.0: ") {
+		t.Errorf("got %v", err)
+	}
 	p.expect("v0.1.0", map[string]string{"virtualization-v0.1.0": "Deployed"})
 	source, err := p.get(t.Context(), Sources, "down")
 	if err != nil {

@@ -29,6 +29,9 @@ import (
 // maxFile bounds what is read of one file of an image; the hooks' program is the largest.
 const maxFile = 256 << 20
 
+// shortDigest is how many digits tell bundles apart.
+const shortDigest = 16
+
 // Registry is where a module is published: bundles as MODULE:VERSION, release images as MODULE/release:CHANNEL.
 type Registry struct {
 	// Module is the address of the bundles, for example 127.0.0.1:5000/modules/virtualization.
@@ -67,11 +70,25 @@ func (r Registry) Offer(ctx context.Context, tag string) (Offer, error) {
 	return Offer{Version: version, Definition: files["module.yaml"], Changelog: files["changelog.yaml"]}, nil
 }
 
-// Unpack writes the bundle of a version into a folder, which appears when it is complete.
-func (r Registry) Unpack(ctx context.Context, tag, folder string) error {
-	if _, err := os.Stat(folder); err == nil {
-		return nil
+// Unpack writes the bundle of a version into a folder below the given one, which appears when it is complete, and returns
+// its path. The path has the bundle's digest in it: on a machine for development a version is published more than once.
+func (r Registry) Unpack(ctx context.Context, tag, parent string) (string, error) {
+	reference, err := r.reference(":" + tag)
+	if err != nil {
+		return "", err
 	}
+	found, err := remote.Head(reference, remote.WithContext(ctx))
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(parent, found.Digest.Hex[:shortDigest], tag)
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	return folder, r.unpack(ctx, tag, folder)
+}
+
+func (r Registry) unpack(ctx context.Context, tag, folder string) error {
 	partial := folder + ".part"
 	if err := os.RemoveAll(partial); err != nil {
 		return err

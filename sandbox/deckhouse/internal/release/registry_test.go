@@ -61,12 +61,20 @@ func TestPublishedVersionComesBack(t *testing.T) {
 	if err != nil || offer.Version.String() != "0.1.0" || !strings.HasPrefix(string(offer.Definition), "name: virtualization") {
 		t.Errorf("got %+v, %v", offer, err)
 	}
-	folder := filepath.Join(t.TempDir(), "v0.1.0")
-	// Twice: what is there whole is not fetched again.
-	for range 2 {
-		if err := r.Unpack(t.Context(), "v0.1.0", folder); err != nil {
-			t.Fatal(err)
-		}
+	parent := t.TempDir()
+	folder, err := r.Unpack(t.Context(), "v0.1.0", parent)
+	if err != nil || filepath.Base(folder) != "v0.1.0" {
+		t.Fatal(folder, err)
+	}
+	// What is there whole is not fetched again, but it may be published again.
+	if again, err := r.Unpack(t.Context(), "v0.1.0", parent); err != nil || again != folder {
+		t.Errorf("again in %s, %v", again, err)
+	}
+	if err := r.Publish(t.Context(), laidOut(t, "corrected"), "v0.1.0", "EarlyAccess"); err != nil {
+		t.Fatal(err)
+	}
+	if other, err := r.Unpack(t.Context(), "v0.1.0", parent); err != nil || other == folder {
+		t.Errorf("what was published again is in %s, %v", other, err)
 	}
 	text, err := os.ReadFile(filepath.Join(folder, "templates/it.yaml"))
 	if err != nil || string(text) != "version: v0.1.0\n" {
@@ -111,11 +119,11 @@ func TestUnpackStaysInTheFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	parent := t.TempDir()
-	if err := r.Unpack(t.Context(), "v0.1.0", filepath.Join(parent, "v0.1.0")); err == nil {
+	if err := func() error { _, err := r.Unpack(t.Context(), "v0.1.0", parent); return err }(); err == nil {
 		t.Error("unpacked")
 	}
-	if _, err := os.Stat(filepath.Join(parent, "escaped")); err == nil {
-		t.Error("escaped")
+	if found, err := filepath.Glob(filepath.Join(parent, "*", "escaped")); err != nil || len(found) > 0 {
+		t.Errorf("escaped to %v, %v", found, err)
 	}
 }
 

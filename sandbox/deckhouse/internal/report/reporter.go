@@ -79,8 +79,22 @@ type Properties struct {
 	Version   string `json:"version,omitempty"`
 }
 
-// EnsureModule makes sure that a Module exists and says what it is.
+// EnsureModule makes sure that a Module exists and says what it is. A module of
+// another version than before has to become ready again.
 func (r *Reporter) EnsureModule(ctx context.Context, name string, properties Properties) error {
+	before, err := r.Client.Resource(Modules).Get(ctx, name, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read Module %s: %w", name, err)
+	}
+	if err == nil {
+		version, _, _ := unstructured.NestedString(before.Object, "properties", "version")
+		phase, _, _ := unstructured.NestedString(before.Object, "status", "phase")
+		if version != properties.Version && phase == PhaseReady {
+			if err := r.patchStatus(ctx, Modules, name, map[string]string{"phase": PhaseReconciling}); err != nil {
+				return err
+			}
+		}
+	}
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&properties)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -117,5 +118,29 @@ func TestModuleNeedsItsObject(t *testing.T) {
 	reporter, _, _ := newReporter()
 	if _, err := reporter.Module(context.Background(), "virtualization", Observation{Verdict: settings.Verdict{}}); err == nil {
 		t.Error("no error")
+	}
+}
+
+// People wait for Ready after an update: it must not be that of the version before.
+func TestAnotherVersionIsNotReadyYet(t *testing.T) {
+	for version, want := range map[string]string{"v0.1.0": "Ready", "v0.2.0": "Reconciling"} {
+		module := object("Module", "virtualization")
+		module.Object["properties"] = map[string]any{"version": "v0.1.0"}
+		module.Object["status"] = map[string]any{"phase": "Ready"}
+		reporter, client, _ := newReporter(module)
+		// What is applied afterwards does not matter here.
+		client.PrependReactor("patch", "modules", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			return action.GetSubresource() == "", module, nil
+		})
+		if err := reporter.EnsureModule(context.Background(), "virtualization", Properties{Version: version}); err != nil {
+			t.Fatal(err)
+		}
+		found, err := client.Resource(Modules).Get(context.Background(), "virtualization", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if phase, _, _ := unstructured.NestedString(found.Object, "status", "phase"); phase != want {
+			t.Errorf("%s: %s, want %s", version, phase, want)
+		}
 	}
 }
