@@ -121,6 +121,7 @@ func newReader(ctx context.Context, t *testing.T) *reader {
 		"--docker-server=registry.example.org", "--docker-server="+host,
 		"--docker-username=robot --docker-password=secret", "--docker-username="+registryUser+" --docker-password="+registryPassword,
 		"storageClassName: fast\n", "storageClassName: sandbox\n",
+		"defaultStorageClassName: fast\n", "defaultStorageClassName: sandbox\n",
 		"defaultStorageClassName: large\n", "defaultStorageClassName: sandbox-wffc\n",
 		"- fast\n", "- sandbox\n", "- large\n", "- sandbox-wffc\n",
 		"node.deckhouse.io/group: compute", "kubernetes.io/os: linux",
