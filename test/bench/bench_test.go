@@ -102,6 +102,7 @@ func TestEveryBoundHasItsRow(t *testing.T) {
 		"2048 MiB of data in a 10240 MiB qcow2, HTTP to DVCR",
 		"2048 MiB of data in a 10240 MiB qcow2, DVCR to a Block volume",
 		"1024 MiB of data in a sparse 20480 MiB raw, HTTP to a Block volume",
+		"1024 MiB of data in a sparse 20480 MiB raw, HTTP to a Block volume of given size",
 		"2048 MiB of data in a 10240 MiB streamOptimized vmdk, HTTP to a Block volume",
 		"1024 MiB of data in a raw.xz, HTTP to a Block volume",
 	}

@@ -97,6 +97,16 @@ func (c *cluster) diskFromHTTP(from *v1alpha2.HTTPSource) object {
 	}}
 }
 
+// sizedDiskFromHTTP is told its size in MiB, so nobody has to look at the file for it.
+func (c *cluster) sizedDiskFromHTTP(from *v1alpha2.HTTPSource, mebibytes int64) object {
+	claim := c.claim()
+	claim.Size = resource.NewQuantity(mebibytes*mib, resource.BinarySI)
+	return &v1alpha2.VirtualDisk{ObjectMeta: c.meta("disk"), Spec: v1alpha2.VirtualDiskSpec{
+		DataSource:            &v1alpha2.VirtualDiskDataSource{Type: v1alpha2.DataSourceHTTP, HTTP: from},
+		PersistentVolumeClaim: claim,
+	}}
+}
+
 func (c *cluster) imageFromHTTP(from *v1alpha2.HTTPSource) object {
 	return &v1alpha2.VirtualImage{ObjectMeta: c.meta("image"), Spec: v1alpha2.VirtualImageSpec{
 		Storage:    v1alpha2.StorageContainerRegistry,

@@ -163,6 +163,10 @@ func TestObjectsNameTheirSource(t *testing.T) {
 	if disk.Spec.DataSource.HTTP.URL != "http://x/y" || *disk.Spec.PersistentVolumeClaim.StorageClassName != "fast" {
 		t.Errorf("disk %+v", disk.Spec)
 	}
+	sized := c.sizedDiskFromHTTP(&v1alpha2.HTTPSource{URL: "http://x/y"}, 20480).(*v1alpha2.VirtualDisk)
+	if got := sized.Spec.PersistentVolumeClaim.Size; disk.Spec.PersistentVolumeClaim.Size != nil || got == nil || got.String() != "20Gi" {
+		t.Errorf("the size is %v", got)
+	}
 	copied := c.diskFromImage().(*v1alpha2.VirtualDisk)
 	if copied.Spec.DataSource.ObjectRef.Name != c.imageFromHTTP(nil).GetName() || copied.Namespace != "bench-1" {
 		t.Errorf("disk %+v", copied.Spec.DataSource)

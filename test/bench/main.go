@@ -154,12 +154,18 @@ func works(o options) []work {
 	both := func(c *cluster, from *v1alpha2.HTTPSource) []object {
 		return []object{c.imageFromHTTP(from), c.diskFromImage()}
 	}
+	// CDI is always told how large the disk is; ours finds that out, unless told as well.
+	sized := func(c *cluster, from *v1alpha2.HTTPSource) []object {
+		return []object{c.sizedDiskFromHTTP(from, o.sparseDisk)}
+	}
+	sparse := fmt.Sprintf("%d MiB of data in a sparse %d MiB raw", o.sparseData, o.sparseDisk)
 	return []work{
 		{title: size + "qcow2, HTTP to a Block volume", image: images.qcow2, ours: volume, disk: o.disk},
 		{title: size + "qcow2 with its sha256, HTTP to a Block volume", image: images.qcow2, ours: volume, checksum: true, disk: o.disk},
 		{title: size + "qcow2, HTTP to DVCR", image: images.qcow2, ours: registry, disk: o.disk},
 		{title: size + "qcow2, DVCR to a Block volume", image: images.qcow2, ours: both, disk: o.disk},
-		{title: fmt.Sprintf("%d MiB of data in a sparse %d MiB raw, HTTP to a Block volume", o.sparseData, o.sparseDisk), image: images.sparse, ours: volume, disk: o.sparseDisk},
+		{title: sparse + ", HTTP to a Block volume", image: images.sparse, ours: volume, disk: o.sparseDisk},
+		{title: sparse + ", HTTP to a Block volume of given size", image: images.sparse, ours: sized, disk: o.sparseDisk},
 		{title: size + "streamOptimized vmdk, HTTP to a Block volume", image: images.vmdk, ours: volume, disk: o.disk},
 		{title: fmt.Sprintf("%d MiB of data in a raw.xz, HTTP to a Block volume", o.packedData), image: images.packed, ours: volume, unpack: true, disk: o.packedData},
 	}
