@@ -48,7 +48,7 @@ var Config = &pkg.HookConfig{
 		subscription(classes, "storage.k8s.io/v1", "StorageClass",
 			`{"name": .metadata.name, "default": (.metadata.annotations // {})["storageclass.kubernetes.io/is-default-class"]}`),
 		named(subscription(module, "deckhouse.io/v1alpha1", "Module",
-			`([.status.conditions[]? | select(.type == "`+ConditionType+`")][0]) // {}`), settings.Module),
+			`{"name": .metadata.name, "condition": ([.status.conditions[]? | select(.type == "`+ConditionType+`")][0])}`), settings.Module),
 	},
 }
 

@@ -113,16 +113,22 @@ type condition struct {
 	LastTransitionTime string `json:"lastTransitionTime"`
 }
 
+// seenModule is what an earlier run has written; nothing yet leaves the condition empty.
+type seenModule struct {
+	Name      string    `json:"name"`
+	Condition condition `json:"condition"`
+}
+
 // tell puts the verdicts into the Module's conditions, beside those of Deckhouse.
 func tell(input *pkg.HookInput, verdicts []verdict) error {
-	existing, err := objectpatch.UnmarshalToStruct[condition](input.Snapshots, module)
+	existing, err := objectpatch.UnmarshalToStruct[seenModule](input.Snapshots, module)
 	if err != nil {
 		return fmt.Errorf("read Module %s: %w", settings.Module, err)
 	}
 	if len(existing) == 0 {
 		return nil
 	}
-	last, wanted := existing[0], conditionFrom(verdicts)
+	last, wanted := existing[0].Condition, conditionFrom(verdicts)
 	wanted.LastTransitionTime = last.LastTransitionTime
 	if last == wanted {
 		return nil
