@@ -115,6 +115,10 @@ func (e event) right() string {
 	if !ours || e.ObjectRef == nil || e.ObjectRef.Resource == "" || e.Annotations["authorization.k8s.io/decision"] != "allow" {
 		return ""
 	}
+	// The engines' programs have their roles from the engines.
+	if strings.HasPrefix(account, "kubevirt-") || strings.HasPrefix(account, "cdi-") {
+		return ""
+	}
 	// Kubernetes' own roles are not the chart's to change.
 	reason := e.Annotations["authorization.k8s.io/reason"]
 	if strings.Contains(reason, `Role "system:`) || strings.Contains(reason, `Role "extension-`) {

@@ -49,6 +49,8 @@ func TestRead(t *testing.T) {
 		},
 		{"somebody else", line("admin", "get", `{"resource":"secrets"}`, "allow"), ""},
 		{"an account of that name elsewhere", line("system:serviceaccount:default:virtualization-controller", "get", `{"resource":"secrets"}`, "allow"), ""},
+		{"KubeVirt", line("system:serviceaccount:d8-virtualization:kubevirt-operator", "update", `{"resource":"kubevirts","apiGroup":"kubevirt.io"}`, "allow"), ""},
+		{"CDI", line("system:serviceaccount:d8-virtualization:cdi-sa", "create", `{"resource":"pods"}`, "allow"), ""},
 		{"half a line", line(controller, "get", `{"resource":"secrets"}`, "allow")[:120], ""},
 	} {
 		t.Run(test.title, func(t *testing.T) {
