@@ -34,10 +34,10 @@ const (
 	satisfied    = `{type: RequirementsMet, status: "True", reason: Met, lastTransitionTime: "2030-01-01T00:00:00Z"}`
 )
 
-func nodeObject(kernel, kvm, network, metadata string) string {
+func nodeObject(kernel, kvm, network string) string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Node, metadata: {name: a, %s}, status: {nodeInfo: {operatingSystem: linux, kernelVersion: %s},
 allocatable: {cpu: "4", devices.kubevirt.io/kvm: %q}, conditions: [{type: Ready, reason: KubeletReady}, {type: NetworkUnavailable, reason: %s}]}}`,
-		metadata, kernel, kvm, network)
+		labelled, kernel, kvm, network)
 }
 
 func moduleObject(conditions ...string) string {
@@ -56,7 +56,7 @@ func newRun(profiles []string, objects ...string) hooktest.Run {
 }
 
 func TestHandleIsSilentWhenAllIsWell(t *testing.T) {
-	result := newRun([]string{shared}, defaultClass, nodeObject("6.1.0", "1k", "CiliumIsUp", labelled), moduleObject(accepted, satisfied)).Handle(t, Handle)
+	result := newRun([]string{shared}, defaultClass, nodeObject("6.1.0", "1k", "CiliumIsUp"), moduleObject(accepted, satisfied)).Handle(t, Handle)
 	if len(result.Patched) > 0 || len(result.Set) > 0 {
 		t.Errorf("patched %v, set %v", result.Patched, result.Paths())
 	}
@@ -70,7 +70,7 @@ func TestHandleIsSilentWhenAllIsWell(t *testing.T) {
 }
 
 func TestHandleSaysWhatIsMissing(t *testing.T) {
-	result := newRun([]string{unshared, unknown}, nodeObject("5.4.0", "0", "FlannelIsUp", labelled), moduleObject(accepted, satisfied)).Handle(t, Handle)
+	result := newRun([]string{unshared, unknown}, nodeObject("5.4.0", "0", "FlannelIsUp"), moduleObject(accepted, satisfied)).Handle(t, Handle)
 	if len(result.Patched) != 2 {
 		t.Fatalf("patched %v", result.Patched)
 	}
@@ -121,7 +121,7 @@ func TestTheConditionKeepsItsTime(t *testing.T) {
 }
 
 func TestAModuleWithoutConditions(t *testing.T) {
-	result := newRun([]string{shared}, defaultClass, nodeObject("6.1.0", "1k", "CiliumIsUp", labelled),
+	result := newRun([]string{shared}, defaultClass, nodeObject("6.1.0", "1k", "CiliumIsUp"),
 		`{apiVersion: deckhouse.io/v1alpha1, kind: Module, metadata: {name: virtualization}}`).Handle(t, Handle)
 	if len(result.Patched) != 1 {
 		t.Fatalf("patched %v", result.Patched)
@@ -133,7 +133,7 @@ func TestAModuleWithoutConditions(t *testing.T) {
 }
 
 func TestDefaultsOfTheSettings(t *testing.T) {
-	run := newRun([]string{shared}, strings.Replace(defaultClass, `"true"`, `"false"`, 1), nodeObject("6.1.0", "0", "CiliumIsUp", labelled))
+	run := newRun([]string{shared}, strings.Replace(defaultClass, `"true"`, `"false"`, 1), nodeObject("6.1.0", "0", "CiliumIsUp"))
 	run.Values = "{virtualization: {softwareEmulation: true, virtualDisks: {defaultStorageClassName: local}}}"
 	for requirement, met := range run.Handle(t, Handle).Metrics {
 		if met != 1 {

@@ -70,7 +70,8 @@ func (r *Remover) Run(ctx context.Context) error {
 		// What is forbidden stays so; everything else may be better in a moment.
 		if failure = err; err != nil && !apierrors.IsForbidden(err) {
 			r.Logger.Warn("asking the API server again", slog.Any("error", err))
-			return false, nil //nolint:nilerr // the next look may succeed, and the last failure is told in the end
+			// The last failure is told in the end.
+			return false, nil
 		}
 		return plan.Stage == StageDone, err
 	})

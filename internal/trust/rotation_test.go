@@ -143,13 +143,13 @@ func (v *volume) file(name string) string { return filepath.Join(v.path, name) }
 
 // servers are the ways in which programs of the module serve TLS: each takes a folder with a certificate and serves until
 // the context ends.
-var servers = map[string]func(t *testing.T, ctx context.Context, tls *volume) (address string){
+var servers = map[string]func(ctx context.Context, t *testing.T, tls *volume) (address string){
 	"webhooks and reports": serveWebhooks,
 	"aggregated API":       serveAPI,
 	"registry":             serveRegistry,
 }
 
-func serveWebhooks(t *testing.T, ctx context.Context, folder *volume) string {
+func serveWebhooks(ctx context.Context, t *testing.T, folder *volume) string {
 	port := freePort(t)
 	server := webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: port, CertDir: folder.path})
 	server.Register("/", http.HandlerFunc(answer))
@@ -161,7 +161,7 @@ func serveWebhooks(t *testing.T, ctx context.Context, folder *volume) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-func serveAPI(t *testing.T, ctx context.Context, folder *volume) string {
+func serveAPI(ctx context.Context, t *testing.T, folder *volume) string {
 	listener := listen(t)
 	options := genericoptions.NewSecureServingOptions()
 	options.Listener, options.BindPort = listener, 1
@@ -176,7 +176,7 @@ func serveAPI(t *testing.T, ctx context.Context, folder *volume) string {
 	return listener.Addr().String()
 }
 
-func serveRegistry(t *testing.T, ctx context.Context, folder *volume) string {
+func serveRegistry(ctx context.Context, t *testing.T, folder *volume) string {
 	certificates, err := certwatcher.New(folder.file("tls.crt"), folder.file("tls.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestNoCallFailsInARotation(t *testing.T) {
 
 			first := show(old.issue(t, "server"))
 			believe(old.pem)
-			c := newCaller(t, serve(t, ctx, served), believed.file("ca.crt"))
+			c := newCaller(t, serve(ctx, t, served), believed.file("ca.crt"))
 			for c.call(ctx) != nil {
 				time.Sleep(10 * time.Millisecond)
 			}

@@ -20,7 +20,7 @@ import (
 var alertTests = filepath.Join("testdata", "alerts")
 
 // promtool runs the tool that comes with Prometheus; `make test` has it from the sandbox's build.
-func promtool(t *testing.T, dir string, args ...string) string {
+func promtool(t *testing.T, dir string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath(cmp.Or(os.Getenv("PROMTOOL"), "promtool"))
 	if err != nil {
@@ -28,11 +28,9 @@ func promtool(t *testing.T, dir string, args ...string) string {
 	}
 	command := exec.Command(path, args...)
 	command.Dir = dir
-	output, err := command.CombinedOutput()
-	if err != nil {
+	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("promtool %v: %v\n%s", args, err, output)
 	}
-	return string(output)
 }
 
 // writeRules writes alerts as Prometheus reads them.

@@ -31,7 +31,7 @@ func newDriver(t *testing.T) (*Driver, string) {
 	return New(filesystem.New(filesystem.DriverParameters{RootDirectory: root, MaxThreads: 25}), root), root
 }
 
-func open(t *testing.T, ctx context.Context, d *Driver, appending bool) storagedriver.FileWriter {
+func open(ctx context.Context, t *testing.T, d *Driver, appending bool) storagedriver.FileWriter {
 	t.Helper()
 	w, err := d.Writer(ctx, upload, appending)
 	if err != nil {
@@ -79,7 +79,7 @@ func TestAnUploadHoldsWhatWasWritten(t *testing.T) {
 			d, root := newDriver(t)
 			from := 0
 			for _, to := range append(tc.cuts, len(whole)) {
-				w := open(t, t.Context(), d, from > 0)
+				w := open(t.Context(), t, d, from > 0)
 				if w.Size() != int64(from) {
 					t.Fatalf("it begins with %d bytes in place of %d", w.Size(), from)
 				}
@@ -106,7 +106,7 @@ func TestAnUploadHoldsWhatWasWritten(t *testing.T) {
 func TestASecondWriterSeesWhatHasCome(t *testing.T) {
 	d, root := newDriver(t)
 	whole := random(blockSize + 100_000)
-	w := open(t, t.Context(), d, false)
+	w := open(t.Context(), t, d, false)
 	for _, tc := range []struct {
 		until int
 		want  int64
@@ -114,7 +114,7 @@ func TestASecondWriterSeesWhatHasCome(t *testing.T) {
 		{100, 0}, {5000, 4096}, {5001, 4096}, {8192, 8192}, {blockSize - 10, blockSize - 4096}, {len(whole), blockSize + 98_304},
 	} {
 		write(t, w, whole[w.Size():tc.until])
-		probe := open(t, t.Context(), d, true)
+		probe := open(t.Context(), t, d, true)
 		if probe.Size() != tc.want {
 			t.Errorf("of %d bytes %d are seen, want %d", tc.until, probe.Size(), tc.want)
 		}
@@ -137,9 +137,9 @@ func TestASecondWriterSeesWhatHasCome(t *testing.T) {
 // one that goes on.
 func TestTheLastWriterIsTheOnlyOne(t *testing.T) {
 	d, root := newDriver(t)
-	broken := open(t, WithRequest(t.Context()), d, false)
+	broken := open(WithRequest(t.Context()), t, d, false)
 	write(t, broken, bytes.Repeat([]byte("a"), 10_000))
-	next := open(t, WithRequest(t.Context()), d, true)
+	next := open(WithRequest(t.Context()), t, d, true)
 	if next.Size() != 8192 {
 		t.Fatalf("it begins with %d bytes", next.Size())
 	}
@@ -164,8 +164,8 @@ func TestTheLastWriterIsTheOnlyOne(t *testing.T) {
 // What came in between is not written over.
 func TestAnOutdatedWriterIsRefused(t *testing.T) {
 	d, root := newDriver(t)
-	late := open(t, t.Context(), d, true)
-	first := open(t, t.Context(), d, true)
+	late := open(t.Context(), t, d, true)
+	first := open(t.Context(), t, d, true)
 	write(t, first, []byte("first"))
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -201,14 +201,14 @@ func TestStatesOfHashes(t *testing.T) {
 			return ctx
 		}},
 		{title: "after another request has gone on", write: "12345", offset: "5", spoil: func(ctx context.Context, t *testing.T, d *Driver, _ *writer) context.Context {
-			write(t, open(t, WithRequest(t.Context()), d, true), []byte("12345"))
+			write(t, open(WithRequest(t.Context()), t, d, true), []byte("12345"))
 			return ctx
 		}},
 	} {
 		t.Run(tc.title, func(t *testing.T) {
 			d, root := newDriver(t)
 			ctx := WithRequest(t.Context())
-			w := open(t, ctx, d, false)
+			w := open(ctx, t, d, false)
 			if tc.write != "" {
 				write(t, w, []byte(tc.write))
 			}
@@ -232,7 +232,7 @@ func TestStatesOfHashes(t *testing.T) {
 // Uploads are removed by their age. Asking for one's status counts.
 func TestAStatusKeepsAnUploadYoung(t *testing.T) {
 	d, root := newDriver(t)
-	w := open(t, t.Context(), d, false)
+	w := open(t.Context(), t, d, false)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestAStatusKeepsAnUploadYoung(t *testing.T) {
 
 func TestACancelledUploadIsGone(t *testing.T) {
 	d, root := newDriver(t)
-	w := open(t, t.Context(), d, false)
+	w := open(t.Context(), t, d, false)
 	write(t, w, random(10_000))
 	if err := w.Cancel(t.Context()); err != nil {
 		t.Fatal(err)
@@ -276,7 +276,7 @@ func TestACancelledUploadIsGone(t *testing.T) {
 // A failure of the disk is told sooner or later, and never what is not there.
 func TestAFailureOfTheDiskIsTold(t *testing.T) {
 	d, _ := newDriver(t)
-	w := open(t, t.Context(), d, false)
+	w := open(t.Context(), t, d, false)
 	write(t, w, random(10_000))
 	cause := errors.New("no space left on device")
 	w.(*writer).fail(cause)

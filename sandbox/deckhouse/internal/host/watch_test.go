@@ -56,9 +56,9 @@ func watching(t *testing.T, h *Host) (step func() error) {
 }
 
 // within expects the watch to ask for a restart soon.
-func within(t *testing.T, step func() error, steps int) {
+func within(t *testing.T, step func() error) {
 	t.Helper()
-	for range steps {
+	for range 500 {
 		if err := step(); err != nil {
 			if !errors.Is(err, ErrRestart) {
 				t.Errorf("got %v", err)
@@ -73,14 +73,14 @@ func TestWatchFilesAsksForARestart(t *testing.T) {
 	h := watched(t)
 	step := watching(t, h)
 	write(t, filepath.Join(h.options.ModuleDir, "openapi/config-values.yaml"), "type: object\n")
-	within(t, step, 500)
+	within(t, step)
 }
 
 // The start takes many seconds, in which somebody goes on editing.
 func TestEditDuringTheStartIsNoticed(t *testing.T) {
 	h := watched(t)
 	write(t, filepath.Join(h.options.ModuleDir, "openapi/config-values.yaml"), "type: object\n# edited meanwhile\n")
-	within(t, watching(t, h), 500)
+	within(t, watching(t, h))
 }
 
 // A copy that fails in the middle has changed something already; the next one
@@ -113,7 +113,7 @@ func TestChangeOutlivesAFailedCopy(t *testing.T) {
 	if err := os.RemoveAll(blocked); err != nil {
 		t.Fatal(err)
 	}
-	within(t, step, 500)
+	within(t, step)
 }
 
 func TestQuietFilesAskForNothing(t *testing.T) {
@@ -134,5 +134,5 @@ func TestAnotherVersionAsksForARestart(t *testing.T) {
 	if err := os.Symlink(filepath.Join(h.options.releasesDir(), "v0.2.0"), h.options.releaseLink()); err != nil {
 		t.Fatal(err)
 	}
-	within(t, step, 500)
+	within(t, step)
 }

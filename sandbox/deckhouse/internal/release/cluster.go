@@ -177,11 +177,11 @@ func (k *Keeper) tellRelease(ctx context.Context, verdict Verdict) error {
 	if err != nil || object == nil {
 		return err
 	}
-	var current ReleaseStatus
+	var current Status
 	if err := statusOf(object, &current); err != nil {
 		return err
 	}
-	next := ReleaseStatus{
+	next := Status{
 		Phase: verdict.Phase, Message: verdict.Message, TransitionTime: current.TransitionTime,
 		Approved: object.GetAnnotations()[ApprovedAnnotation] == "true",
 	}

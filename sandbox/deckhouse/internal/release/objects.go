@@ -60,8 +60,8 @@ var channelTags = map[string]string{
 	"Alpha": "alpha", "Beta": "beta", "EarlyAccess": "early-access", "Stable": "stable", "RockSolid": "rock-solid",
 }
 
-// ReleaseStatus is ModuleRelease.status.
-type ReleaseStatus struct {
+// Status is ModuleRelease.status.
+type Status struct {
 	Phase          string `json:"phase,omitempty"`
 	Message        string `json:"message"`
 	Approved       bool   `json:"approved"`
