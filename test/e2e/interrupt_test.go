@@ -101,55 +101,78 @@ func killImporters(ctx context.Context, t *testing.T) {
 // bytes move. The checksum proves that nothing was lost, what the server has sent
 // that nothing was read over again.
 func TestInterruptedImport(t *testing.T) {
-	const size = 384 << 20
 	cases := []struct {
-		name      string
-		interrupt func(context.Context, *testing.T)
+		name         string
+		interrupt    func(context.Context, *testing.T)
+		destinations []string
 		// cost is how many chunks may be read again.
 		cost int64
 	}{
-		{"importer", killImporters, 1},
-		{"registry", func(ctx context.Context, t *testing.T) { restart(ctx, t, "dvcr") }, 1},
-		{"controller", restartController, 0},
+		{"importer", killImporters, []string{"registry", "volume"}, 1},
+		{"registry", func(ctx context.Context, t *testing.T) { restart(ctx, t, "dvcr") }, []string{"registry"}, 1},
+		{"controller", restartController, []string{"registry", "volume"}, 0},
 	}
-	for _, destination := range []string{"registry", "volume"} {
-		for _, tc := range cases {
-			if destination == "volume" && tc.name == "registry" {
-				continue // it has no part in this.
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			ctx := deadline(t, 4*time.Minute)
+			namespace := newNamespace(t)
+			if tc.name == "registry" {
+				mayFail(namespace, "the registry is away, for longer than a moment where its node is busy: that is told")
 			}
-			t.Run(tc.name+" of an import to a "+destination, func(t *testing.T) {
-				ctx := deadline(t, 4*time.Minute)
-				namespace := newNamespace(t)
-				if tc.name == "registry" {
-					mayFail(namespace, "the registry is away, for longer than a moment where its node is busy: that is told")
-				}
-				server := serveSlowly(t, size)
-				object, progress := beginImport(ctx, t, namespace, destination, server)
-				waitFor(ctx, t, object, "made no progress", func(o client.Object) bool { return progress(o) >= 40 })
-				tc.interrupt(ctx, t)
-				waitReady(ctx, t, object)
-				t.Logf("%d MiB of %d were sent", server.sent.Load()>>20, size>>20)
-				// What was on the way when a connection broke has been sent, too.
-				const onTheWay = 8 << 20
-				if sent := server.sent.Load(); sent > size+tc.cost*chunk+onTheWay {
-					t.Errorf("%d bytes were sent of %d: more than %d chunks again", sent, size, tc.cost)
-				}
-			})
-		}
+			var imports []slowImport
+			for _, destination := range tc.destinations {
+				imports = append(imports, beginImport(ctx, t, namespace, destination))
+			}
+			for _, i := range imports {
+				waitFor(ctx, t, i.object, "made no progress", func(o client.Object) bool { return i.progress(o) >= 40 })
+			}
+			tc.interrupt(ctx, t)
+			for _, i := range imports {
+				waitReady(ctx, t, i.object)
+				i.expectSent(t, tc.cost)
+			}
+		})
 	}
 }
 
-// beginImport returns the object to import and how its progress is read.
-func beginImport(ctx context.Context, t *testing.T, namespace, destination string, server *slowServer) (client.Object, func(client.Object) int) {
+// slowImport is an object whose import takes its time.
+type slowImport struct {
+	destination string
+	object      client.Object
+	// progress reads how far it has come, in percent.
+	progress func(client.Object) int
+	server   *slowServer
+}
+
+// interruptedSize is what each of the imports brings, in bytes.
+const interruptedSize = 384 << 20
+
+// expectSent expects that no more than this many chunks were sent once more.
+func (i slowImport) expectSent(t *testing.T, chunks int64) {
+	t.Helper()
+	// What was on the way when a connection broke has been sent, too.
+	const onTheWay = 8 << 20
+	sent := i.server.sent.Load()
+	t.Logf("to a %s: %d MiB of %d were sent", i.destination, sent>>20, interruptedSize>>20)
+	if sent > interruptedSize+chunks*chunk+onTheWay {
+		t.Errorf("to a %s: %d bytes were sent of %d, more than %d chunks again", i.destination, sent, interruptedSize, chunks)
+	}
+}
+
+// beginImport makes an object of what a server of its own sends slowly.
+func beginImport(ctx context.Context, t *testing.T, namespace, destination string) slowImport {
 	t.Helper()
 	percent := func(text string) int {
 		n, _ := strconv.Atoi(strings.TrimSuffix(text, "%"))
 		return n
 	}
+	i := slowImport{destination: destination, server: serveSlowly(t, interruptedSize)}
 	if destination == "volume" {
-		return diskFrom(ctx, t, namespace, "slow", server.source()),
-			func(o client.Object) int { return percent(o.(*v1alpha2.VirtualDisk).Status.Progress) }
+		i.object = diskFrom(ctx, t, namespace, "slow", i.server.source())
+		i.progress = func(o client.Object) int { return percent(o.(*v1alpha2.VirtualDisk).Status.Progress) }
+		return i
 	}
-	return imageFrom(ctx, t, namespace, "slow", "ContainerRegistry", server.source()),
-		func(o client.Object) int { return percent(o.(*v1alpha2.VirtualImage).Status.Progress) }
+	i.object = imageFrom(ctx, t, namespace, "slow", "ContainerRegistry", i.server.source())
+	i.progress = func(o client.Object) int { return percent(o.(*v1alpha2.VirtualImage).Status.Progress) }
+	return i
 }
