@@ -23,6 +23,7 @@ import (
 const visible = 30 * time.Second
 
 func TestBadImages(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		source string
@@ -96,6 +97,7 @@ func expectWarningAbout(ctx context.Context, t *testing.T, object client.Object,
 }
 
 func TestBadDisksAndMachines(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 6*time.Minute)
 	namespace := newNamespace(t)
 	mayFail(namespace, "disks that are too small")

@@ -164,6 +164,7 @@ func overHTTP(file string) string {
 // TestEverySourceAndDestination takes one guest through every way that an image can
 // go, in chains, and boots it at the ends of the longest.
 func TestEverySourceAndDestination(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 12*time.Minute)
 	namespace := newNamespace(t)
 	private := serveRegistry(t, "tiny.qcow2", download(ctx, t, "tiny.qcow2"))

@@ -113,6 +113,7 @@ func TestImageLostAndMadeAgain(t *testing.T) {
 // TestDeletionInAnyOrder deletes what is being made, what it is made from, and both
 // at once. Nothing may be left, in the cluster or in the registry.
 func TestDeletionInAnyOrder(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
 	server := serveSlowly(t, 256<<20)
@@ -166,6 +167,7 @@ func uidsOf(ctx context.Context, t *testing.T, namespace string, objects []clien
 // TestImageOfADiskInUse asks for an image of a disk that a machine writes to, and
 // deletes both while they are needed.
 func TestImageOfADiskInUse(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
 	vi := waitReady(ctx, t, image(ctx, t, namespace, "tiny", "tiny.qcow2"))
@@ -197,6 +199,7 @@ func TestImageOfADiskInUse(t *testing.T) {
 // TestGoldenImage makes a disk into images and these into disks again, by every way
 // that copies volumes, and boots the last.
 func TestGoldenImage(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 5*time.Minute)
 	namespace := newNamespace(t)
 	waitReady(ctx, t, diskFrom(ctx, t, namespace, "golden", overHTTP("tiny.qcow2")))
@@ -231,6 +234,7 @@ spec:
 // TestQuotaOfTheNamespace asks for more than a quota allows. The disk says how much is
 // missing, and is made when there is room.
 func TestQuotaOfTheNamespace(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 3*time.Minute)
 	namespace := newNamespace(t)
 	quota := create(ctx, t, namespace, "metadata: {name: team}\nspec: {hard: {requests.storage: 100Mi}}\n", &corev1.ResourceQuota{})
@@ -250,6 +254,7 @@ func TestQuotaOfTheNamespace(t *testing.T) {
 // TestVolumeLostAndFound takes the volume of a disk away and brings it back, and asks
 // for a smaller one.
 func TestVolumeLostAndFound(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 3*time.Minute)
 	namespace := newNamespace(t)
 	disk := waitReady(ctx, t, create(ctx, t, namespace, "metadata: {name: data}\nspec: {persistentVolumeClaim: {size: 128Mi}}\n", &v1alpha2.VirtualDisk{}))

@@ -6,6 +6,9 @@
 // Package e2e tests the module in a running cluster, through nothing but its API:
 // the objects that users write and the client that they use. KUBECONFIG names the
 // cluster; it must have the guests of the sandbox at guestsURL.
+//
+// Tests that leave the module's components and everybody else's importers alone run
+// side by side, after the others.
 package e2e
 
 import (

@@ -62,6 +62,7 @@ func put(ctx context.Context, t *testing.T, client *http.Client, to string, cont
 // TestUpload sends an image by the address for clients in the cluster. The answer
 // comes when the image is there.
 func TestUpload(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 4*time.Minute)
 	namespace := newNamespace(t)
 	content := download(ctx, t, "tiny.qcow2")
@@ -85,6 +86,7 @@ func TestUpload(t *testing.T) {
 
 // TestUploadFromOutside comes by the Ingress, over TLS that it verifies.
 func TestUploadFromOutside(t *testing.T) {
+	t.Parallel()
 	ctx := deadline(t, 4*time.Minute)
 	namespace := newNamespace(t)
 	vi := imageFrom(ctx, t, namespace, "uploaded", "ContainerRegistry", uploadSource)
