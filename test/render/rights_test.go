@@ -19,8 +19,6 @@ var notSeen = map[string]string{
 	"* events.k8s.io/events":       "Events are not audited",
 	"* cilium.io/ciliumnodes":      "the sandbox's network is another one",
 
-	"virtualization-controller delete virtualization.deckhouse.io/virtualmachineoperations": "operations are deleted a day after they ended",
-
 	"virtualization-api update subresources.kubevirt.io/virtualmachineinstances:evacuate/cancel":        "only KubeVirt asks for this name, which its own question about the right shows",
 	"virtualization-controller update subresources.kubevirt.io/virtualmachineinstances:evacuate/cancel": "only KubeVirt asks for this name, which its own question about the right shows",
 }
