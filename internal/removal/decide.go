@@ -7,15 +7,21 @@
 // them and their finalizers stay for ever; without their operators, KubeVirt and CDI leave webhooks behind that refuse
 // whatever they were asked about. So each stage begins when the one before is over:
 //
-//	the controller ends → machines and guests go → KubeVirt and CDI go → Helm removes the rest
+//	the controller ends → what firmware remembers changes hands → machines and guests go → KubeVirt and CDI go → Helm removes the rest
 //
-// What users declared stays as it is, and so do the volumes of their disks.
+// What users declared stays as it is, and so do the volumes of their disks, and those on which KubeVirt keeps the
+// variables of a machine's firmware and its TPM: they belong to KubeVirt's machine and would go with it, and a guest
+// whose disk is encrypted by its TPM could not read it any more.
+//
+// A removal that somebody takes back ends at once.
 package removal
 
 import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -30,6 +36,17 @@ type Observed struct {
 	Operated []Part
 	// Foreign names a KubeVirt that is not the module's; empty where there is none.
 	Foreign string
+	// Memories are the volumes of firmware that would go with the engine's machines.
+	Memories []Memory
+	// Enabled tells that the ModuleConfig asks for the module. Revoked tells that it did not when the removal began.
+	Enabled, Revoked bool
+}
+
+// Memory is a volume on which KubeVirt keeps what a machine's firmware remembers.
+type Memory struct {
+	Claim *corev1.PersistentVolumeClaim
+	// Owner is the user's machine, with which the volume shall go from now on.
+	Owner metav1.OwnerReference
 }
 
 // Controller is the Deployment of the module's controllers.
@@ -67,9 +84,12 @@ type Stage string
 // The stages, in their order.
 const (
 	StageController Stage = "stopping the module's controllers"
+	StageMemories   Stage = "keeping what firmware remembers"
 	StageGuests     Stage = "stopping guests"
 	StageOperated   Stage = "removing KubeVirt and CDI"
 	StageDone       Stage = "the engine is removed"
+	// StageRevoked is the other end: nothing more is stopped or removed.
+	StageRevoked Stage = "the module is enabled again"
 )
 
 // Plan is what to do next.
@@ -77,6 +97,8 @@ type Plan struct {
 	Stage Stage
 	// StopController asks for no more replicas.
 	StopController bool
+	// Keep are the volumes that have to change hands.
+	Keep []Memory
 	// Delete are the objects that nobody has deleted yet.
 	Delete []client.Object
 	// Remaining names all that the stage waits for.
@@ -85,6 +107,9 @@ type Plan struct {
 
 // Decide says what comes next. It is pure.
 func Decide(o Observed) Plan {
+	if o.Revoked {
+		return Plan{Stage: StageRevoked}
+	}
 	if o.Foreign != "" {
 		// Its machines are not ours to stop, and there can be no engine of ours beside it.
 		return Plan{Stage: StageDone}
@@ -93,6 +118,13 @@ func Decide(o Observed) Plan {
 		plan := Plan{Stage: StageController, StopController: o.Controller.Replicas > 0}
 		for _, pod := range o.Controller.Pods {
 			plan.Remaining = append(plan.Remaining, "Pod "+pod)
+		}
+		return plan
+	}
+	if len(o.Memories) > 0 {
+		plan := Plan{Stage: StageMemories, Keep: o.Memories}
+		for _, memory := range o.Memories {
+			plan.Remaining = append(plan.Remaining, "volume "+memory.Claim.Namespace+"/"+memory.Claim.Name)
 		}
 		return plan
 	}
@@ -122,6 +154,9 @@ func (s Stage) advice() string {
 	switch s {
 	case StageController:
 		return "look at the Pods of virtualization-controller and at the nodes that they are on"
+	case StageMemories:
+		return "look at what refuses changes of these PersistentVolumeClaims, for example an admission webhook; " +
+			"who can do without what a machine's firmware remembers deletes its volume"
 	case StageGuests:
 		return "look at the logs of virt-controller and, on the nodes of the guests, of virt-handler; " +
 			"a guest on a node that does not answer goes when the node is back or is deleted"

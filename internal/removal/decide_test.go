@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	virtv1 "kubevirt.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
@@ -34,6 +35,10 @@ var (
 	kubeVirt = Part{
 		Object: &virtv1.KubeVirt{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-virtualization", Name: "kubevirt"}},
 		Kind:   "KubeVirt", State: "Deployed",
+	}
+	memory = Memory{
+		Claim: &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "persistent-state-for-mail-x"}},
+		Owner: metav1.OwnerReference{Kind: "VirtualMachine", Name: "mail", UID: "u-1"},
 	}
 	containerDataImporter = Part{Object: &cdiv1.CDI{ObjectMeta: metav1.ObjectMeta{Name: "cdi"}}, Kind: "CDI"}
 )
@@ -82,6 +87,32 @@ func TestDecide(t *testing.T) {
 			},
 		},
 		{
+			"what firmware remembers changes hands before its machine goes",
+			Observed{Memories: []Memory{memory}, Machines: []Part{mail}, Operated: []Part{kubeVirt}},
+			Plan{
+				Stage: "keeping what firmware remembers", Keep: []Memory{memory},
+				Remaining: []string{"volume team/persistent-state-for-mail-x"},
+			},
+		},
+		{
+			"but after the controller, which could take it back",
+			Observed{Controller: running, Memories: []Memory{memory}},
+			Plan{
+				Stage: "stopping the module's controllers", StopController: true,
+				Remaining: []string{"Pod d8-virtualization/c-1", "Pod d8-virtualization/c-2"},
+			},
+		},
+		{
+			"who enables the module again wants none of it",
+			Observed{Enabled: true, Revoked: true, Controller: running, Machines: []Part{mail}, Operated: []Part{kubeVirt}},
+			Plan{Stage: "the module is enabled again"},
+		},
+		{
+			"who had it enabled all the time has it removed for another reason",
+			Observed{Enabled: true, Machines: []Part{mail}},
+			Plan{Stage: "stopping guests", Delete: []client.Object{mail.Object}, Remaining: []string{"machine team/mail (Running)"}},
+		},
+		{
 			"another KubeVirt's machines are let be",
 			Observed{Foreign: "kubevirt/kubevirt", Machines: []Part{mail}},
 			Plan{Stage: "the engine is removed"},
@@ -109,7 +140,7 @@ What to do: look at the logs of virt-controller and, on the nodes of the guests,
 }
 
 func TestEveryStageHasAdvice(t *testing.T) {
-	for _, stage := range []Stage{StageController, StageGuests, StageOperated} {
+	for _, stage := range []Stage{StageController, StageMemories, StageGuests, StageOperated} {
 		if advice := stage.advice(); !strings.HasPrefix(advice, "look at ") {
 			t.Errorf("%s: %q", stage, advice)
 		}

@@ -7,27 +7,57 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
+
+// memoryLabel is KubeVirt's on a volume for what firmware remembers; its value is the machine's name.
+const memoryLabel = "persistent-state-for"
+
+// moduleConfigKind is Deckhouse's, by which administrators enable modules.
+var moduleConfigKind = schema.GroupVersionKind{Group: "deckhouse.io", Version: "v1alpha1", Kind: "ModuleConfig"}
 
 // observe reads everything that a decision needs, from the API server itself.
 func (r *Remover) observe(ctx context.Context) (Observed, error) {
 	var o Observed
 	return o, errors.Join(
+		r.observeWish(ctx, &o.Enabled),
 		r.observeController(ctx, &o.Controller),
+		r.observeMemories(ctx, &o.Memories),
 		r.observeMachines(ctx, &o.Machines),
 		r.observeGuests(ctx, &o.Guests),
 		r.observeKubeVirt(ctx, &o),
 		r.observeCDI(ctx, &o),
 	)
+}
+
+// observeWish asks whether the ModuleConfig enables the module. One that is not there does not.
+func (r *Remover) observeWish(ctx context.Context, out *bool) error {
+	config := &unstructured.Unstructured{}
+	config.SetGroupVersionKind(moduleConfigKind)
+	err := r.Client.Get(ctx, client.ObjectKey{Name: moduleName}, config)
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the ModuleConfig %s: %w", moduleName, err)
+	}
+	*out, _, err = unstructured.NestedBool(config.Object, "spec", "enabled")
+	return err
 }
 
 func (r *Remover) observeController(ctx context.Context, out *Controller) error {
@@ -60,6 +90,38 @@ func podOfDeployment(pod *corev1.Pod) bool {
 		}
 	}
 	return false
+}
+
+// observeMemories lists the volumes that belong to the engine's machine alone, though the user's machine stays.
+func (r *Remover) observeMemories(ctx context.Context, out *[]Memory) error {
+	claims := &corev1.PersistentVolumeClaimList{}
+	if err := r.list(ctx, claims, client.HasLabels{memoryLabel}); err != nil {
+		return err
+	}
+	for i := range claims.Items {
+		claim := &claims.Items[i]
+		if claim.DeletionTimestamp != nil || !isOwnedBy(claim, virtv1.GroupVersion.Group) || isOwnedBy(claim, v1alpha2.SchemeGroupVersion.Group) {
+			continue
+		}
+		machine := &v1alpha2.VirtualMachine{}
+		err := r.Client.Get(ctx, client.ObjectKey{Namespace: claim.Namespace, Name: claim.Labels[memoryLabel]}, machine)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("reading the machine of the volume %s/%s: %w", claim.Namespace, claim.Name, err)
+		}
+		// What is left of a machine that is gone, or goes, may go as well.
+		if err == nil && machine.DeletionTimestamp == nil {
+			*out = append(*out, Memory{Claim: claim, Owner: metav1.OwnerReference{
+				APIVersion: v1alpha2.SchemeGroupVersion.String(), Kind: v1alpha2.VirtualMachineKind, Name: machine.Name, UID: machine.UID,
+			}})
+		}
+	}
+	return nil
+}
+
+func isOwnedBy(object metav1.Object, group string) bool {
+	return slices.ContainsFunc(object.GetOwnerReferences(), func(owner metav1.OwnerReference) bool {
+		return strings.HasPrefix(owner.APIVersion, group+"/") && owner.Kind == v1alpha2.VirtualMachineKind
+	})
 }
 
 func (r *Remover) observeMachines(ctx context.Context, out *[]Part) error {

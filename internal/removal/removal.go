@@ -20,11 +20,15 @@ import (
 	virtv1 "kubevirt.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
 const (
 	// controllerName is the Deployment of our controllers, and the value of their label app.
 	controllerName = "virtualization-controller"
+	// moduleName is that of the ModuleConfig.
+	moduleName = "virtualization"
 	// defaultInterval is how often the cluster is looked at. A removal takes a minute and there is one of them, so
 	// watches would be more to get wrong for nothing.
 	defaultInterval = 2 * time.Second
@@ -40,13 +44,21 @@ type Remover struct {
 	Timeout time.Duration
 	// Interval is how often the cluster is looked at; two seconds unless set.
 	Interval time.Duration
+
+	// enabled is what the ModuleConfig said when the removal began; nil before. A module can be removed for another
+	// reason than that, for example when the cluster lacks what it requires: then it is true all the time.
+	enabled *bool
 }
+
+// ErrRevoked is the end of a removal that nobody wants any more.
+var ErrRevoked = errors.New("the module has been enabled again: the removal ends here, and what it has stopped comes back with the module")
 
 // NewScheme knows the kinds that are read and deleted.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1.AddToScheme, virtv1.AddToScheme, cdiv1.AddToScheme,
+		v1alpha2.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err
@@ -73,13 +85,15 @@ func (r *Remover) Run(ctx context.Context) error {
 			// The last failure is told in the end.
 			return false, nil
 		}
-		return plan.Stage == StageDone, err
+		return plan.Stage == StageDone || plan.Stage == StageRevoked, err
 	})
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("the removal was interrupted while %s", plan.Stage)
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.Join(plan.unfinished(r.Timeout), failure)
+	case plan.Stage == StageRevoked:
+		return ErrRevoked
 	}
 	return err
 }
@@ -97,6 +111,10 @@ func (r *Remover) step(ctx context.Context, last Plan) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	if r.enabled == nil {
+		r.enabled = &observed.Enabled
+	}
+	observed.Revoked = observed.Enabled && !*r.enabled
 	if observed.Foreign != "" {
 		r.Logger.Warn("leaving everything as it is: this KubeVirt is not the module's", slog.String("kubevirt", observed.Foreign))
 	}
@@ -111,6 +129,9 @@ func (r *Remover) apply(ctx context.Context, plan Plan) error {
 	var problems []error
 	if plan.StopController {
 		problems = append(problems, r.stopController(ctx))
+	}
+	for _, memory := range plan.Keep {
+		problems = append(problems, r.keep(ctx, memory))
 	}
 	for _, object := range plan.Delete {
 		// Another one of the same name may have come meanwhile, which has been seen by nobody.
@@ -128,6 +149,17 @@ func (r *Remover) stopController(ctx context.Context) error {
 	none := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: controllerName}}
 	if err := r.Client.SubResource("scale").Update(ctx, deployment, client.WithSubResourceBody(none)); err != nil {
 		return fmt.Errorf("stopping %s: %w", controllerName, err)
+	}
+	return nil
+}
+
+// keep makes the user's machine another owner of a volume: what has two goes with the last of them.
+func (r *Remover) keep(ctx context.Context, memory Memory) error {
+	kept := memory.Claim.DeepCopy()
+	kept.OwnerReferences = append(kept.OwnerReferences, memory.Owner)
+	err := r.Client.Patch(ctx, kept, client.MergeFromWithOptions(memory.Claim, client.MergeFromWithOptimisticLock{}))
+	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("keeping the volume %s/%s: %w", kept.Namespace, kept.Name, err)
 	}
 	return nil
 }

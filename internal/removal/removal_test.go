@@ -17,13 +17,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
 const namespace = "d8-virtualization"
@@ -264,5 +268,109 @@ func TestStateTellsWhyKubeVirtStays(t *testing.T) {
 	want := "KubeVirt d8-virtualization/kubevirt (Deleting: CRD virtualmachines.kubevirt.io is in use)"
 	if got := o.Operated[0].String(); got != want {
 		t.Errorf("got %q", got)
+	}
+}
+
+// remembering is a machine of a user, the engine's, and the volume of its firmware.
+func remembering(name string) []client.Object {
+	ours := metav1.OwnerReference{APIVersion: "kubevirt.io/v1", Kind: "VirtualMachine", Name: name, UID: types.UID("k-" + name)}
+	return []client.Object{
+		&v1alpha2.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, UID: types.UID("u-" + name)}},
+		&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "team", Name: "persistent-state-for-" + name, OwnerReferences: []metav1.OwnerReference{ours},
+			Labels: map[string]string{"persistent-state-for": name},
+		}},
+	}
+}
+
+func TestRunKeepsWhatFirmwareRemembers(t *testing.T) {
+	objects := slices.Concat(installed(), remembering("mail"), remembering("gone")[1:], remembering("kept"))
+	kept := objects[len(objects)-1].(*corev1.PersistentVolumeClaim)
+	kept.OwnerReferences = append(kept.OwnerReferences, metav1.OwnerReference{
+		APIVersion: "virtualization.deckhouse.io/v1alpha2", Kind: "VirtualMachine", Name: "kept", UID: "u-kept",
+	})
+	c := newCluster(t, objects...)
+	if err := c.remover(time.Minute).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// That of a machine which is gone goes with the engine's.
+	for name, want := range map[string][]types.UID{"mail": {"k-mail", "u-mail"}, "gone": {"k-gone"}, "kept": {"k-kept", "u-kept"}} {
+		claim := &corev1.PersistentVolumeClaim{}
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: "team", Name: "persistent-state-for-" + name}, claim); err != nil {
+			t.Fatal(err)
+		}
+		var owners []types.UID
+		for _, owner := range claim.OwnerReferences {
+			owners = append(owners, owner.UID)
+		}
+		if !slices.Equal(owners, want) {
+			t.Errorf("the volume of %s belongs to %q", name, owners)
+		}
+	}
+}
+
+// Nothing is deleted while a volume can't be kept.
+func TestRunNamesVolumesThatCannotBeKept(t *testing.T) {
+	c := newCluster(t, append(installed(), remembering("mail")...)...)
+	remover := c.remover(200 * time.Millisecond)
+	remover.Client = interceptor.NewClient(c.Client.(client.WithWatch), interceptor.Funcs{
+		Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+			return errors.New("some webhook says no")
+		},
+	})
+	err := remover.Run(t.Context())
+	for _, want := range []string{"\n  - volume team/persistent-state-for-mail\n", "keeping the volume team/persistent-state-for-mail: some webhook says no"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if !slices.Equal(c.order, []string{"scale virtualization-controller"}) {
+		t.Errorf("order %q", c.order)
+	}
+}
+
+func moduleConfig(enabled bool) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "deckhouse.io/v1alpha1", "kind": "ModuleConfig", "metadata": map[string]any{"name": "virtualization"},
+		"spec": map[string]any{"enabled": enabled},
+	}}
+}
+
+// Somebody who disabled the module by mistake enables it again while guests are being stopped.
+func TestRunEndsWhenTheModuleIsEnabledAgain(t *testing.T) {
+	c := newCluster(t, append(installed(), moduleConfig(false))...)
+	c.stuck = true
+	remover := c.remover(time.Minute)
+	remover.Client = interceptor.NewClient(c.Client.(client.WithWatch), interceptor.Funcs{
+		Delete: func(ctx context.Context, inner client.WithWatch, object client.Object, options ...client.DeleteOption) error {
+			if err := inner.Update(ctx, latest(ctx, t, inner, moduleConfig(true))); err != nil {
+				t.Error(err)
+			}
+			return inner.Delete(ctx, object, options...)
+		},
+	})
+	if err := remover.Run(t.Context()); !errors.Is(err, ErrRevoked) {
+		t.Errorf("got %v", err)
+	}
+	if slices.Contains(c.order, "KubeVirt kubevirt") {
+		t.Error("KubeVirt was deleted all the same")
+	}
+}
+
+func latest(ctx context.Context, t *testing.T, reader client.Reader, object *unstructured.Unstructured) *unstructured.Unstructured {
+	t.Helper()
+	now := object.DeepCopy()
+	if err := reader.Get(ctx, client.ObjectKeyFromObject(object), now); err != nil {
+		t.Fatal(err)
+	}
+	object.SetResourceVersion(now.GetResourceVersion())
+	return object
+}
+
+// A module that the cluster lacks something for is removed though its ModuleConfig enables it.
+func TestRunRemovesWhatIsEnabledAllTheTime(t *testing.T) {
+	c := newCluster(t, append(installed(), moduleConfig(true))...)
+	if err := c.remover(time.Minute).Run(t.Context()); err != nil || len(c.order) != 6 {
+		t.Errorf("got %v, %q", err, c.order)
 	}
 }
