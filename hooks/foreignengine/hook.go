@@ -7,6 +7,9 @@
 // would take each other's objects apart, with running guests in between. The hook fails before anything is
 // installed, which Deckhouse shows in the module's status. Once the module is there, its admission policy keeps
 // others from adding theirs.
+//
+// It also waits for the module's own engine to be gone where the module is enabled again in the middle of its removal:
+// Helm would find everything in place, and a moment later KubeVirt would end with the object that is being deleted.
 package foreignengine
 
 import (
@@ -23,7 +26,7 @@ import (
 )
 
 // owned is what the chart writes on every object of the module.
-const owned = `{"kind": .kind, "namespace": .metadata.namespace, "name": .metadata.name, "module": (.metadata.labels // {})["module"]}`
+const owned = `{"kind": .kind, "namespace": .metadata.namespace, "name": .metadata.name, "module": (.metadata.labels // {})["module"], "leaving": (.metadata.deletionTimestamp != null)}`
 
 // Config subscribes to the objects by which the engines are installed. They are looked at before Helm runs, the
 // first time and at each change of the settings; Deckhouse tries a run that failed again.
@@ -50,6 +53,8 @@ type installation struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Module    string `json:"module"`
+	// Leaving tells that it is being deleted.
+	Leaving bool `json:"leaving"`
 }
 
 // ours tells whether the chart made the object. CDI's belongs to no namespace.
@@ -64,22 +69,30 @@ func (i installation) String() string {
 	return i.Kind + " " + i.Namespace + "/" + i.Name
 }
 
-// Handle fails when there is an engine of somebody else.
+// Handle fails when there is an engine of somebody else, or what is left of the module's own.
 func Handle(_ context.Context, input *pkg.HookInput) error {
-	var foreign []string
+	var foreign, leaving []string
 	for _, config := range Config.Kubernetes {
 		found, err := objectpatch.UnmarshalToStruct[installation](input.Snapshots, config.Name)
 		if err != nil {
 			return fmt.Errorf("read objects of kind %s: %w", config.Kind, err)
 		}
 		for _, engine := range found {
-			if !engine.ours() {
+			switch {
+			case !engine.ours():
 				foreign = append(foreign, engine.String())
+			case engine.Leaving:
+				leaving = append(leaving, engine.String())
 			}
 		}
 	}
-	if len(foreign) == 0 {
+	switch {
+	case len(foreign) == 0 && len(leaving) == 0:
 		return nil
+	case len(foreign) == 0:
+		slices.Sort(leaving)
+		return fmt.Errorf("the engine is still being removed: %s; the module is installed anew when that is over: "+
+			"if it takes more than some minutes, look at the logs of virt-operator and cdi-operator", strings.Join(leaving, ", "))
 	}
 	slices.Sort(foreign)
 	return fmt.Errorf("the cluster has a virtualization engine that is not this module's: %s; there can be one only: "+

@@ -72,3 +72,31 @@ func TestHandleRefusesWhatIsForeign(t *testing.T) {
 		})
 	}
 }
+
+// Somebody enables the module again in the middle of its removal.
+func TestHandleWaitsForWhatLeaves(t *testing.T) {
+	const leaving = `{apiVersion: kubevirt.io/v1, kind: KubeVirt, metadata: {name: kubevirt, namespace: d8-virtualization, ` +
+		`labels: {module: virtualization}, deletionTimestamp: "2026-05-01T10:00:00Z"}}`
+	for _, test := range []struct {
+		name    string
+		objects []string
+		want    string
+	}{
+		{
+			"ours", []string{leaving, ourCDI},
+			"the engine is still being removed: KubeVirt d8-virtualization/kubevirt; the module is installed anew when that is over: " +
+				"if it takes more than some minutes, look at the logs of virt-operator and cdi-operator",
+		},
+		{
+			"beside somebody else's", []string{leaving, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: CDI, metadata: {name: theirs}}`},
+			"the cluster has a virtualization engine that is not this module's: CDI theirs;",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := hooktest.Run{Config: Config, Objects: test.objects}.Fail(t, Handle)
+			if !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
@@ -59,14 +60,18 @@ func (r reader) Namespace(name string) dynamic.ResourceInterface {
 }
 
 // List implements dynamic.ResourceInterface.
-func (r reader) List(context.Context, metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+func (r reader) List(_ context.Context, options metav1.ListOptions) (*unstructured.UnstructuredList, error) {
 	list := &unstructured.UnstructuredList{}
+	selected, err := labels.Parse(options.LabelSelector)
+	if err != nil {
+		return nil, err
+	}
 	for _, text := range r.objects {
 		var object unstructured.Unstructured
 		if err := yaml.Unmarshal([]byte(text), &object.Object); err != nil {
 			return nil, err
 		}
-		if r.namespace == "" || object.GetNamespace() == r.namespace {
+		if (r.namespace == "" || object.GetNamespace() == r.namespace) && selected.Matches(labels.Set(object.GetLabels())) {
 			list.Items = append(list.Items, object)
 		}
 	}

@@ -48,6 +48,8 @@ type Result struct {
 	Created []*unstructured.Unstructured
 	// Patched are the changes to be made to objects, in order.
 	Patched []Patch
+	// Deleted are the objects to be deleted, as Kind namespace/name.
+	Deleted []string
 	// Metrics holds the gauges that were set, by name and labels: name{label="value"}.
 	Metrics map[string]float64
 }
@@ -143,7 +145,7 @@ func (r Run) input(t testing.TB) (*patchablevalues.PatchableValues, *writes, *pk
 
 func result(t testing.TB, values *patchablevalues.PatchableValues, written *writes) *Result {
 	t.Helper()
-	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created, Patched: written.patched, Metrics: written.metrics}
+	result := &Result{t: t, Set: map[string]json.RawMessage{}, Created: written.created, Patched: written.patched, Deleted: written.deleted, Metrics: written.metrics}
 	for _, patch := range values.GetPatches() {
 		path := strings.ReplaceAll(strings.TrimPrefix(patch.Path, "/"), "/", ".")
 		switch patch.Op {

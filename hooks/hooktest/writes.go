@@ -44,6 +44,7 @@ type writes struct {
 	pkg.PatchCollector
 	created []*unstructured.Unstructured
 	patched []Patch
+	deleted []string
 	metrics map[string]float64
 }
 
@@ -57,6 +58,10 @@ func (w *writes) PatchWithMerge(patch any, _, kind, namespace, name string, _ ..
 
 func (w *writes) PatchWithJQ(filter, _, kind, namespace, name string, _ ...pkg.PatchCollectorOption) {
 	w.patched = append(w.patched, Patch{Kind: kind, Namespace: namespace, Name: name, JQ: filter})
+}
+
+func (w *writes) Delete(_, kind, namespace, name string) {
+	w.deleted = append(w.deleted, kind+" "+namespace+"/"+name)
 }
 
 type metrics struct {

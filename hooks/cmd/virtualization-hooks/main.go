@@ -8,6 +8,7 @@ import (
 	"github.com/deckhouse/module-sdk/pkg/app"
 
 	"github.com/deckhouse/virtualization/hooks/addressranges"
+	_ "github.com/deckhouse/virtualization/hooks/brokenrelease"
 	"github.com/deckhouse/virtualization/hooks/checks"
 	_ "github.com/deckhouse/virtualization/hooks/customcertificate"
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"

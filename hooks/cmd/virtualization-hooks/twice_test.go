@@ -113,6 +113,9 @@ func (w *world) keep(result *hooktest.Result) []string {
 		w.objects = append(w.objects, string(raw))
 		changes = append(changes, "created: "+object.GetName())
 	}
+	for _, name := range result.Deleted {
+		changes = append(changes, "deleted: "+name)
+	}
 	for _, patch := range result.Patched {
 		w.patch(patch)
 		changes = append(changes, "patched: "+patch.Kind+" "+patch.Name)
