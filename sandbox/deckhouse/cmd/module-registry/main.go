@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -71,7 +72,11 @@ func run(ctx context.Context, args []string) error {
 }
 
 // serve keeps manifests in memory only: a registry that was started again is empty, and what it had is published again.
+// So the layers of the one before are nobody's.
 func serve(ctx context.Context, o options) error {
+	if err := os.RemoveAll(filepath.Join(o.folder, "sha256")); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(o.folder, 0o755); err != nil {
 		return err
 	}
@@ -97,5 +102,9 @@ func publish(ctx context.Context, o options) error {
 	if err := laidOut.AddDigests(o.digests); err != nil {
 		return err
 	}
-	return release.Registry{Module: o.registry, Plain: true}.Publish(ctx, folder, o.version, o.channel)
+	changelog, err := os.ReadFile(filepath.Join(o.moduleDir, "CHANGELOG", o.version+".yaml"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return release.Registry{Module: o.registry, Plain: true}.Publish(ctx, folder, o.version, o.channel, changelog)
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ func write(t *testing.T, path, text string) string {
 }
 
 // serving starts the command on a free port and returns the address.
-func serving(t *testing.T) string {
+func serving(t *testing.T, folder string) string {
 	t.Helper()
 	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -39,7 +40,7 @@ func serving(t *testing.T) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"serve", "--listen=" + address, "--folder=" + t.TempDir()}) }()
+	go func() { ended <- run(ctx, []string{"serve", "--listen=" + address, "--folder=" + folder}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -60,9 +61,15 @@ func serving(t *testing.T) string {
 }
 
 func TestPublishedModuleIsServed(t *testing.T) {
-	address, module := serving(t), t.TempDir()
+	kept, module := t.TempDir(), t.TempDir()
+	stale := write(t, filepath.Join(kept, "sha256", "0123"), "a layer of the registry before")
+	address := serving(t, kept)
+	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("layers that nobody can ask for are kept: %v", err)
+	}
 	write(t, filepath.Join(module, "module.yaml"), "name: my-module\n")
 	write(t, filepath.Join(module, "templates/a.yaml"), "kind: ConfigMap\n")
+	write(t, filepath.Join(module, "CHANGELOG/v1.2.3.yaml"), "fixes: [better]\n")
 	write(t, filepath.Join(module, "internal/code.go"), "package internal\n")
 	err := run(t.Context(), []string{
 		"publish", "--registry=" + address + "/modules/my-module", "--version=v1.2.3", "--channel=Beta", "--module-dir=" + module,
@@ -73,15 +80,16 @@ func TestPublishedModuleIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := release.Registry{Module: address + "/modules/my-module", Plain: true}
-	if offer, err := r.Offer(t.Context(), "beta"); err != nil || offer.Version.Original() != "v1.2.3" {
-		t.Errorf("the channel holds %v, %v", offer.Version, err)
+	if offer, err := r.Offer(t.Context(), "beta"); err != nil || offer.Version.Original() != "v1.2.3" || string(offer.Changelog) != "fixes: [better]\n" {
+		t.Errorf("the channel holds %v, %q, %v", offer.Version, offer.Changelog, err)
 	}
 	folder, err := r.Unpack(t.Context(), "v1.2.3", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{
-		"module.yaml": true, "templates/a.yaml": true, "images_digests.json": true, "hooks/my-hooks": true, "internal/code.go": false,
+		"module.yaml": true, "templates/a.yaml": true, "images_digests.json": true, "hooks/my-hooks": true,
+		"internal/code.go": false, "CHANGELOG/v1.2.3.yaml": false,
 	} {
 		if _, err := os.Stat(filepath.Join(folder, name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)

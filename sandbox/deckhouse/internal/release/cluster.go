@@ -90,7 +90,18 @@ func (k *Keeper) policy(ctx context.Context) (Policy, error) {
 	if object == nil {
 		return Policy{}, fmt.Errorf("there is no ModuleUpdatePolicy %s, which the ModuleConfig %s names", name, k.Module)
 	}
-	return Policy{Name: name, Channel: text(object, "spec", "releaseChannel"), Mode: text(object, "spec", "update", "mode")}, nil
+	var update struct {
+		Mode    string   `json:"mode"`
+		Windows []Window `json:"windows"`
+	}
+	raw, _, err := unstructured.NestedMap(object.Object, "spec", "update")
+	if err == nil {
+		err = runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &update)
+	}
+	if err != nil {
+		return Policy{}, fmt.Errorf("ModuleUpdatePolicy %s: spec.update: %w", name, err)
+	}
+	return Policy{Name: name, Channel: text(object, "spec", "releaseChannel"), Mode: update.Mode, Windows: update.Windows}, nil
 }
 
 // releases lists those of the module. One of a version that can't be read is nobody's.
@@ -116,7 +127,8 @@ func (k *Keeper) releases(ctx context.Context) ([]Release, error) {
 		}
 		found = append(found, Release{
 			Version: version, Phase: text(object, "status", "phase"),
-			Approved: object.GetAnnotations()[ApprovedAnnotation] == "true", Unmet: requirements.Unmet(k.Platform),
+			Approved: object.GetAnnotations()[ApprovedAnnotation] == "true", Now: object.GetAnnotations()[ApplyNowAnnotation] == "true",
+			Unmet: requirements.Unmet(k.Platform),
 		})
 	}
 	return found, nil

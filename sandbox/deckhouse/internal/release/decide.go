@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 )
@@ -16,6 +17,8 @@ type Release struct {
 	Version  *semver.Version
 	Phase    string
 	Approved bool
+	// Now lets it pass by windows and approval.
+	Now bool
 	// Unmet are the requirements that the platform does not meet.
 	Unmet []string
 }
@@ -35,21 +38,28 @@ type Plan struct {
 	Verdicts []Verdict
 	// Deploy is the version to install now; nil for none.
 	Deploy *semver.Version
+	// Deployed is the version that was installed before; nil for none.
+	Deployed *semver.Version
 }
 
 // Decide compares what the channel offers with what is there, as Deckhouse does: versions go up only, minor ones one
-// after the other, of a minor version's patches only the newest is installed, and the first version ever needs nobody's
-// approval. It is pure.
-func Decide(releases []Release, offered *semver.Version, mode string) Plan {
+// after the other, of a minor version's patches only the newest is installed, and the first version ever needs neither
+// approval nor a window. It is pure.
+func Decide(releases []Release, offered *semver.Version, policy Policy, now time.Time) Plan {
 	releases = slices.Clone(releases)
 	slices.SortFunc(releases, func(a, b Release) int { return a.Version.Compare(b.Version) })
-	var deployed *semver.Version
-	for _, r := range releases {
-		if r.Phase == PhaseDeployed {
-			deployed = r.Version
+	var plan Plan
+	for _, r := range slices.Backward(releases) {
+		switch {
+		case r.Phase != PhaseDeployed:
+		case plan.Deployed == nil:
+			plan.Deployed = r.Version
+		default:
+			// Whoever told of the newer one died before telling of this one.
+			plan.say(r, PhaseSuperseded, "")
 		}
 	}
-	var plan Plan
+	deployed := plan.Deployed
 	plan.Create = offered != nil && (deployed == nil || offered.GreaterThan(deployed)) &&
 		!slices.ContainsFunc(releases, func(r Release) bool { return r.Version.Equal(offered) })
 	next := -1
@@ -68,26 +78,44 @@ func Decide(releases []Release, offered *semver.Version, mode string) Plan {
 		}
 	}
 	if next >= 0 {
-		plan.admit(releases[next], deployed, mode)
+		plan.admit(releases[next], policy, now)
 	}
 	return plan
 }
 
 // admit decides whether the next release may be installed.
-func (p *Plan) admit(next Release, deployed *semver.Version, mode string) {
-	confirmation := deployed != nil && (mode == ModeManual || mode == ModeAutoPatch && !sameMinor(deployed, next.Version))
+func (p *Plan) admit(next Release, policy Policy, now time.Time) {
+	approval, windows := p.asks(next, policy)
+	opens := nextOpening(windows, now)
 	switch {
 	case len(next.Unmet) > 0:
 		p.say(next, PhasePending, "requirements are not met: "+strings.Join(next.Unmet, "; "))
-	case confirmation && !next.Approved:
+	case approval && !next.Approved:
 		p.say(next, PhasePending, "waiting for approval: annotate this ModuleRelease with "+ApprovedAnnotation+"=true")
+	case opens.IsZero():
+		p.say(next, PhasePending, fmt.Sprintf("no window of the ModuleUpdatePolicy %s ever opens: correct from and to", policy.Name))
+	case opens.After(now):
+		p.say(next, PhasePending, fmt.Sprintf("waiting for the window that opens on %s: to install it before, annotate this ModuleRelease with %s=true",
+			opens.Format(openingLayout), ApplyNowAnnotation))
 	default:
 		p.Deploy = next.Version
 		p.say(next, PhaseDeployed, "")
-		if deployed != nil {
-			p.say(Release{Version: deployed}, PhaseSuperseded, "")
+		if p.Deployed != nil {
+			p.say(Release{Version: p.Deployed}, PhaseSuperseded, "")
 		}
 	}
+}
+
+// asks tells what a release has to wait for by its policy. What comes by itself comes in a window, and what somebody
+// approves comes when that is done.
+func (p *Plan) asks(next Release, policy Policy) (approval bool, windows []Window) {
+	if p.Deployed == nil || next.Now {
+		return false, nil
+	}
+	if policy.Mode == ModeManual || policy.Mode == ModeAutoPatch && !sameMinor(p.Deployed, next.Version) {
+		return true, nil
+	}
+	return false, policy.Windows
 }
 
 func (p *Plan) say(r Release, phase, message string) {

@@ -19,6 +19,7 @@ func approved(text string) Release { r := pending(text); r.Approved = true; retu
 func oldOne(text string) Release   { return Release{Version: version(text), Phase: PhaseSuperseded} }
 func unmet(text string) Release    { r := pending(text); r.Unmet = []string{"deckhouse >= 9"}; return r }
 func fresh(text string) Release    { return Release{Version: version(text)} }
+func hurried(text string) Release  { r := pending(text); r.Now = true; return r }
 func verdict(v Verdict) string     { return fmt.Sprintf("%s %s: %s", v.Version, v.Phase, v.Message) }
 func ofChannel(text string) *semver.Version {
 	if text == "" {
@@ -28,12 +29,16 @@ func ofChannel(text string) *semver.Version {
 }
 
 func TestDecide(t *testing.T) {
+	shut, open := []Window{{Days: []string{"Sat"}, From: "01:00", To: "04:00"}}, []Window{{From: "11:00", To: "13:00"}}
+	const later = "waiting for the window that opens on Sat 2026-05-09 01:00 UTC: " +
+		"to install it before, annotate this ModuleRelease with modules.deckhouse.io/apply-now=true"
 	const approve = "waiting for approval: annotate this ModuleRelease with modules.deckhouse.io/approved=true"
 	tests := []struct {
 		name     string
 		releases []Release
 		offered  string
 		mode     string
+		windows  []Window
 		create   bool
 		deploy   string
 		verdicts []string
@@ -78,13 +83,50 @@ func TestDecide(t *testing.T) {
 		{name: "a channel that goes back changes nothing", releases: []Release{deployed("v0.2.0"), oldOne("v0.1.0")}, offered: "v0.1.0", mode: "Auto"},
 		{name: "not even to a version that was never there", releases: []Release{deployed("v0.2.0")}, offered: "v0.1.5", mode: "Auto"},
 		{
+			name: "outside of the windows it waits", releases: []Release{deployed("v0.1.0"), pending("v0.1.1")}, mode: "Auto", windows: shut,
+			verdicts: []string{"0.1.1 Pending: " + later},
+		},
+		{
+			name: "and comes in one", releases: []Release{deployed("v0.1.0"), pending("v0.2.0")}, mode: "Auto", windows: open, deploy: "0.2.0",
+			verdicts: []string{"0.2.0 Deployed: ", "0.1.0 Superseded: "},
+		},
+		{
+			name: "patches wait for windows, too", releases: []Release{deployed("v0.1.0"), pending("v0.1.1")}, mode: "AutoPatch", windows: shut,
+			verdicts: []string{"0.1.1 Pending: " + later},
+		},
+		{
+			name: "what is approved does not", releases: []Release{deployed("v0.1.0"), approved("v0.2.0")}, mode: "AutoPatch", windows: shut, deploy: "0.2.0",
+			verdicts: []string{"0.2.0 Deployed: ", "0.1.0 Superseded: "},
+		},
+		{
+			name: "neither does the first version", releases: []Release{pending("v0.1.0")}, mode: "Auto", windows: shut, deploy: "0.1.0",
+			verdicts: []string{"0.1.0 Deployed: "},
+		},
+		{
+			name: "nor one that is to come now", releases: []Release{deployed("v0.1.0"), hurried("v0.1.1")}, mode: "Auto", windows: shut, deploy: "0.1.1",
+			verdicts: []string{"0.1.1 Deployed: ", "0.1.0 Superseded: "},
+		},
+		{
+			name: "or without approval", releases: []Release{deployed("v0.1.0"), hurried("v0.1.1")}, mode: "Manual", deploy: "0.1.1",
+			verdicts: []string{"0.1.1 Deployed: ", "0.1.0 Superseded: "},
+		},
+		{
+			name: "windows that never open", releases: []Release{deployed("v0.1.0"), pending("v0.1.1")}, mode: "Auto", windows: []Window{{From: "04:00", To: "01:00"}},
+			verdicts: []string{"0.1.1 Pending: no window of the ModuleUpdatePolicy slow ever opens: correct from and to"},
+		},
+		{
+			name: "of two that are deployed the newer one is", releases: []Release{deployed("v0.1.0"), deployed("v0.1.1")}, mode: "Auto",
+			verdicts: []string{"0.1.0 Superseded: "},
+		},
+		{
 			name: "what it requires", releases: []Release{deployed("v0.1.0"), unmet("v0.1.1")}, mode: "Auto",
 			verdicts: []string{"0.1.1 Pending: requirements are not met: deckhouse >= 9"},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			plan := Decide(test.releases, ofChannel(test.offered), test.mode)
+			policy := Policy{Name: "slow", Mode: test.mode, Windows: test.windows}
+			plan := Decide(test.releases, ofChannel(test.offered), policy, at("04 12:00"))
 			var verdicts []string
 			for _, v := range plan.Verdicts {
 				verdicts = append(verdicts, verdict(v))

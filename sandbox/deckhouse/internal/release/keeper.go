@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -49,6 +50,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	})
 	ticker := k.Clock.NewTicker(scanInterval)
 	defer ticker.Stop()
+	if err := k.prune(); err != nil {
+		k.Logger.Warn("versions that do not run are kept", slog.Any("error", err))
+	}
 	for {
 		if err := k.Sync(ctx); err != nil && ctx.Err() == nil {
 			k.Logger.Warn("releases of the module not handled", slog.Any("error", err))
@@ -114,7 +118,7 @@ func (k *Keeper) handleReleases(ctx context.Context, source *source, policy Poli
 	if err != nil {
 		return nil, err
 	}
-	plan := Decide(known, offer.Version, policy.Mode)
+	plan := Decide(known, offer.Version, policy, k.Clock.Now())
 	if plan.Create {
 		if err := k.create(ctx, source, policy, offer); err != nil {
 			return nil, err
@@ -136,12 +140,7 @@ func (k *Keeper) handleReleases(ctx context.Context, source *source, policy Poli
 	if plan.Deploy != nil {
 		return plan.Deploy, nil
 	}
-	for _, r := range known {
-		if r.Phase == PhaseDeployed {
-			return r.Version, nil
-		}
-	}
-	return nil, nil
+	return plan.Deployed, nil
 }
 
 // deploy lets a version run. What runs already goes on when the registry can't be asked.
@@ -174,4 +173,24 @@ func (k *Keeper) point(folder string) error {
 		return fmt.Errorf("lead to the version that runs: %w", err)
 	}
 	return os.Rename(temporary, k.Link)
+}
+
+// prune removes all versions but the one that runs. A process that leads to another version is replaced, so when one begins
+// nobody reads the others.
+func (k *Keeper) prune() error {
+	running, err := os.Readlink(k.Link)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	entries, err := os.ReadDir(k.Folder)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var problems []error
+	for _, entry := range entries {
+		if folder := filepath.Join(k.Folder, entry.Name()); folder != filepath.Dir(running) {
+			problems = append(problems, os.RemoveAll(folder))
+		}
+	}
+	return errors.Join(problems...)
 }

@@ -153,6 +153,44 @@ func TestManualModeWaitsForApproval(t *testing.T) {
 	}
 }
 
+// A version that comes by itself comes in a window.
+func TestVersionsWaitForWindows(t *testing.T) {
+	p := newPlatform(t)
+	publish(t, p.registry, "v0.1.0", "Stable")
+	p.follow("Stable", "Auto")
+	_, err := p.Client.Resource(Policies).Patch(t.Context(), "slow", types.MergePatchType,
+		[]byte(`{"spec":{"update":{"windows":[{"days":["Fri"],"from":"12:00","to":"13:00"}]}}}`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.sync()
+	publish(t, p.registry, "v0.1.1", "Stable")
+	p.sync()
+	p.expect("v0.1.0", map[string]string{"virtualization-v0.1.0": "Deployed", "virtualization-v0.1.1": "Pending"})
+	waiting, err := p.get(t.Context(), Releases, "virtualization-v0.1.1")
+	if err != nil || !strings.HasPrefix(text(waiting, "status", "message"), "waiting for the window that opens on Fri 2026-05-01 12:00 UTC: ") {
+		t.Errorf("got %v, %v", waiting, err)
+	}
+	p.Clock.(*clocktesting.FakeClock).SetTime(time.Date(2026, 5, 1, 12, 30, 0, 0, time.UTC))
+	p.sync()
+	p.expect("v0.1.1", map[string]string{"virtualization-v0.1.0": "Superseded", "virtualization-v0.1.1": "Deployed"})
+}
+
+// The process ended between the words about the new version and those about the old one.
+func TestOldVersionThatIsStillCalledDeployed(t *testing.T) {
+	p := newPlatform(t)
+	publish(t, p.registry, "v0.1.0", "Stable")
+	p.follow("Stable", "Auto")
+	p.sync()
+	publish(t, p.registry, "v0.1.1", "Stable")
+	p.sync()
+	if err := p.patchStatus(t.Context(), Releases, "virtualization-v0.1.0", Status{Phase: PhaseDeployed}); err != nil {
+		t.Fatal(err)
+	}
+	p.sync()
+	p.expect("v0.1.1", map[string]string{"virtualization-v0.1.0": "Superseded", "virtualization-v0.1.1": "Deployed"})
+}
+
 func TestOverrideGoesBackAndForth(t *testing.T) {
 	p := newPlatform(t)
 	publish(t, p.registry, "v0.1.0", "Stable")
@@ -233,6 +271,49 @@ func TestSourceThatGoes(t *testing.T) {
 	p.sync()
 	if got := p.runs(); got != "" {
 		t.Errorf("%s runs", got)
+	}
+}
+
+// Each version is as large as its hooks; those that ran once would fill the disk.
+func TestVersionsThatDoNotRunAreRemoved(t *testing.T) {
+	p := newPlatform(t)
+	if err := p.prune(); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, p.registry, "v0.1.0", "Stable")
+	p.follow("Stable", "Auto")
+	p.sync()
+	publish(t, p.registry, "v0.1.1", "Stable")
+	p.sync()
+	count := func() int {
+		entries, err := os.ReadDir(p.Folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	if got := count(); got != 2 {
+		t.Errorf("%d versions before", got)
+	}
+	if err := p.prune(); err != nil || count() != 1 {
+		t.Errorf("%d versions after, %v", count(), err)
+	}
+	p.expect("v0.1.1", map[string]string{"virtualization-v0.1.0": "Superseded", "virtualization-v0.1.1": "Deployed"})
+}
+
+// People read what is new before they approve it.
+func TestReleaseTellsWhatIsNew(t *testing.T) {
+	p := newPlatform(t)
+	publish(t, p.registry, "v0.1.0", "Stable")
+	p.follow("Stable", "Auto")
+	p.sync()
+	released, err := p.get(t.Context(), Releases, "virtualization-v0.1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	features, _, err := unstructured.NestedStringSlice(released.Object, "spec", "changelog", "features")
+	if err != nil || len(features) != 1 || features[0] != "more of v0.1.0" {
+		t.Errorf("got %q, %v", features, err)
 	}
 }
 

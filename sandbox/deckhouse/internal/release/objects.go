@@ -23,6 +23,9 @@ var (
 // ApprovedAnnotation on a ModuleRelease is the administrator's confirmation.
 const ApprovedAnnotation = "modules.deckhouse.io/approved"
 
+// ApplyNowAnnotation on a ModuleRelease installs it whatever the time is, and without approval.
+const ApplyNowAnnotation = "modules.deckhouse.io/apply-now"
+
 // Labels of a ModuleRelease.
 const (
 	moduleLabel = "module"
@@ -50,6 +53,8 @@ type Policy struct {
 	Name    string
 	Channel string
 	Mode    string
+	// Windows are when versions come that come by themselves; at any time if there are none.
+	Windows []Window
 }
 
 // defaultPolicy is Deckhouse's for modules that name none.

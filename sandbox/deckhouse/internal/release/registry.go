@@ -156,8 +156,9 @@ func (r Registry) reference(suffix string) (name.Tag, error) {
 	return name.NewTag(r.Module+suffix, options...)
 }
 
-// Publish pushes the bundle of a version, made of all files of a folder, its release image, and lets a channel hold it.
-func (r Registry) Publish(ctx context.Context, folder, version, channel string) error {
+// Publish pushes the bundle of a version, made of all files of a folder, its release image with what is new in it (nil for
+// nothing), and lets a channel hold it.
+func (r Registry) Publish(ctx context.Context, folder, version, channel string, changelog []byte) error {
 	tag, known := channelTags[channel]
 	if !known {
 		return fmt.Errorf("there is no channel %q: name one of Alpha, Beta, EarlyAccess, Stable, RockSolid", channel)
@@ -175,7 +176,11 @@ func (r Registry) Publish(ctx context.Context, folder, version, channel string) 
 		return err
 	}
 	release, err := layer(func(w *tar.Writer) error {
-		return errors.Join(addFile(w, "version.json", 0o644, about), addFile(w, "module.yaml", 0o644, definition))
+		err := errors.Join(addFile(w, "version.json", 0o644, about), addFile(w, "module.yaml", 0o644, definition))
+		if changelog != nil {
+			err = errors.Join(err, addFile(w, "changelog.yaml", 0o644, changelog))
+		}
+		return err
 	})
 	if err != nil {
 		return err

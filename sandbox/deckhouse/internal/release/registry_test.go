@@ -49,7 +49,7 @@ func laidOut(t *testing.T, version string) string {
 
 func publish(t *testing.T, r Registry, version, channel string) {
 	t.Helper()
-	if err := r.Publish(t.Context(), laidOut(t, version), version, channel); err != nil {
+	if err := r.Publish(t.Context(), laidOut(t, version), version, channel, []byte("features: [more of "+version+"]\n")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -70,7 +70,7 @@ func TestPublishedVersionComesBack(t *testing.T) {
 	if again, err := r.Unpack(t.Context(), "v0.1.0", parent); err != nil || again != folder {
 		t.Errorf("again in %s, %v", again, err)
 	}
-	if err := r.Publish(t.Context(), laidOut(t, "corrected"), "v0.1.0", "EarlyAccess"); err != nil {
+	if err := r.Publish(t.Context(), laidOut(t, "corrected"), "v0.1.0", "EarlyAccess", nil); err != nil {
 		t.Fatal(err)
 	}
 	if other, err := r.Unpack(t.Context(), "v0.1.0", parent); err != nil || other == folder {
@@ -102,7 +102,7 @@ func TestChannelHoldsTheLastVersion(t *testing.T) {
 }
 
 func TestPublishKnowsTheChannels(t *testing.T) {
-	err := newRegistry(t).Publish(t.Context(), laidOut(t, "v0.1.0"), "v0.1.0", "Nightly")
+	err := newRegistry(t).Publish(t.Context(), laidOut(t, "v0.1.0"), "v0.1.0", "Nightly", nil)
 	if err == nil || !strings.HasPrefix(err.Error(), `there is no channel "Nightly"`) {
 		t.Errorf("got %v", err)
 	}
