@@ -49,9 +49,19 @@ func TestLifeOfTheModule(t *testing.T) {
 	mayFail(namespace, "the registry is replaced while it is imported into, which the import outlives")
 	image(ctx, t, namespace, "tiny", "tiny.qcow2")
 	disk := diskOfTiny(ctx, t, namespace, "root")
-	m := machine(ctx, t, namespace, "survivor", "root")
+	m := create(ctx, t, namespace, `
+metadata: {name: survivor}
+spec:
+  virtualMachineClassName: generic
+  bootloader: EFI
+  cpu: {cores: 1, coreFraction: 10%}
+  memory: {size: 256Mi}
+  terminationGracePeriodSeconds: 5
+  blockDeviceRefs: [{kind: VirtualDisk, name: root}]
+`, &v1alpha2.VirtualMachine{})
 	waitReady(ctx, t, m)
 	u := &updated{machine: m, disk: waitReady(ctx, t, disk), boot: bootID(ctx, t, m), launcher: launcher(ctx, t, m).UID}
+	u.memory = firmwareMemory(ctx, t, m).UID
 	t.Cleanup(func() { followNoChannel(t) })
 	for _, step := range []struct {
 		name string
@@ -62,6 +72,7 @@ func TestLifeOfTheModule(t *testing.T) {
 		{"it comes without anybody noticing", update},
 		{"and goes as quietly", rollBack},
 		{"who disables the module has to mean it", refuseToDisable},
+		{"and may change their mind", changeTheMind},
 		{"the module leaves nothing of the engine", removeModule},
 		{"beside somebody else's engine it installs nothing, and says so", meetForeignEngine},
 		{"enabled again, machines come back with their disks", enableAgain},
@@ -81,6 +92,8 @@ type updated struct {
 	disk     *v1alpha2.VirtualDisk
 	boot     string
 	launcher types.UID
+	// memory is the volume of the machine's firmware.
+	memory types.UID
 }
 
 // check looks whether machine and guest are the same ones as before, and users' wishes, too.

@@ -12,9 +12,12 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	virtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -42,6 +45,59 @@ func refuseToDisable(ctx context.Context, t *testing.T, _ *updated) {
 		if before[name] != generation {
 			t.Errorf("%s was changed", name)
 		}
+	}
+}
+
+// firmwareMemory is the volume on which KubeVirt keeps what a machine's firmware remembers.
+func firmwareMemory(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) *corev1.PersistentVolumeClaim {
+	t.Helper()
+	claims := &corev1.PersistentVolumeClaimList{}
+	if err := kube.List(ctx, claims, client.InNamespace(m.Namespace), client.MatchingLabels{"persistent-state-for": m.Name}); err != nil {
+		t.Fatal(err)
+	}
+	if len(claims.Items) != 1 {
+		t.Fatalf("%d volumes remember what the firmware of %s has written", len(claims.Items), m.Name)
+	}
+	return &claims.Items[0]
+}
+
+// changeTheMind enables the module while its removal is under way, and held up by a machine that does not go.
+func changeTheMind(ctx context.Context, t *testing.T, u *updated) {
+	watchers.rest()
+	const stay = "e2e.test/stay"
+	engines := &virtv1.VirtualMachine{}
+	engines.Namespace, engines.Name = u.machine.Namespace, u.machine.Name
+	hold := func(patch string) {
+		if err := kube.Patch(ctx, engines, client.RawPatch(types.JSONPatchType, []byte(patch))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold(`[{"op":"add","path":"/metadata/finalizers/-","value":"` + stay + `"}]`)
+	first := engines.UID
+	if err := patchConfig(ctx, t, `{"metadata":{"annotations":{"modules.deckhouse.io/allow-disabling":"true"}},"spec":{"enabled":false}}`); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(ctx, t, engines, "is not removed", func(vm *virtv1.VirtualMachine) bool {
+		return vm.DeletionTimestamp != nil && len(vm.Finalizers) == 1
+	})
+	if err := patchConfig(ctx, t, `{"metadata":{"annotations":{"modules.deckhouse.io/allow-disabling":null}},"spec":{"enabled":true}}`); err != nil {
+		t.Fatal(err)
+	}
+	job := &batchv1.Job{}
+	job.Namespace, job.Name = moduleNamespace, "engine-removal"
+	waitFor(ctx, t, job, "goes on", func(j *batchv1.Job) bool { return j.Status.Failed > 0 })
+	hold(`[{"op":"remove","path":"/metadata/finalizers/0"}]`)
+	waitFor(ctx, t, engines, "was not made anew", func(vm *virtv1.VirtualMachine) bool { return vm.UID != first })
+	waitRolledOut(ctx, t)
+	waitPlatform(ctx, t, platformObject("Module", "v1alpha1", "virtualization"), "Ready", "status", "phase")
+	launcherAgain(ctx, t, u)
+	u.launcher = launcher(ctx, t, u.machine).UID
+	memory := firmwareMemory(ctx, t, u.machine)
+	if memory.UID != u.memory {
+		t.Error("the firmware has forgotten everything")
+	}
+	if len(memory.OwnerReferences) != 1 || memory.OwnerReferences[0].UID != u.machine.UID {
+		t.Errorf("its volume belongs to %v", memory.OwnerReferences)
 	}
 }
 
@@ -163,6 +219,9 @@ func enableAgain(ctx context.Context, t *testing.T, u *updated) {
 	}
 	if boot := bootID(ctx, t, u.machine); boot == u.boot {
 		t.Error("the guest cannot have survived")
+	}
+	if firmwareMemory(ctx, t, u.machine).UID != u.memory {
+		t.Error("the firmware has forgotten everything")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -38,7 +39,11 @@ spec: {registry: {repo: "`+sourceRegistry+`", scheme: HTTP}}`)
 	if err := patchConfig(ctx, t, `{"spec":{"updatePolicy":"e2e"}}`); err != nil {
 		t.Fatal(err)
 	}
-	waitPlatform(ctx, t, platformObject("ModuleRelease", "v1alpha1", "virtualization-"+oldVersion), "Deployed", "status", "phase")
+	released := platformObject("ModuleRelease", "v1alpha1", "virtualization-"+oldVersion)
+	waitPlatform(ctx, t, released, "Deployed", "status", "phase")
+	if news, _, err := unstructured.NestedStringSlice(released.Object, "spec", "changelog", "features"); err != nil || len(news) == 0 {
+		t.Errorf("nobody learns what is new: %v", err)
+	}
 	waitVersion(ctx, t, oldVersion)
 	for name, generation := range generations(ctx, t) {
 		if workloads[name] != generation {
