@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"sigs.k8s.io/yaml"
 )
 
 // world is a registry that speaks the real protocol, and a repository.
@@ -210,5 +211,37 @@ func TestThisRepositoryHasWhatAReleaseNeeds(t *testing.T) {
 	}
 	if _, err := readUpdates(root); err != nil {
 		t.Error(err)
+	}
+}
+
+// Administrators learn from the notes of a version which KubeVirt it brings: there is no way back from another one.
+func TestReleaseNotesNameTheEngine(t *testing.T) {
+	root := filepath.Join("..", "..")
+	read := func(path ...string) string {
+		content, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	var next release
+	if err := yaml.Unmarshal([]byte(read("release.yaml")), &next); err != nil {
+		t.Fatal(err)
+	}
+	for _, notes := range []string{"RELEASE_NOTES.md", "RELEASE_NOTES.ru.md"} {
+		_, section, found := strings.Cut(read("docs", notes), "\n## "+next.Version+"\n")
+		if !found {
+			t.Errorf("%s has nothing about %s", notes, next.Version)
+		}
+		section, _, _ = strings.Cut(section, "\n## ")
+		for name, pin := range map[string][2]string{
+			"KubeVirt": {"kubevirt", "kubevirt.io/kubevirt v"}, "CDI": {"cdi", "kubevirt.io/containerized-data-importer v"},
+		} {
+			_, rest, pinned := strings.Cut(read("third_party", pin[0], "go.mod"), pin[1])
+			version := strings.Fields(rest)
+			if !pinned || len(version) == 0 || !strings.Contains(section, name+" "+version[0]) {
+				t.Errorf("%s does not name the %s of %s", notes, name, next.Version)
+			}
+		}
 	}
 }
