@@ -121,6 +121,11 @@ func (t tool) observe(r *registry, version string, index int) (facts, error) {
 	if f.Bundle, err = r.hasBundle(version); err != nil {
 		return f, err
 	}
+	if f.Bundle {
+		if f.Missing, err = r.missingImages(version); err != nil {
+			return f, err
+		}
+	}
 	if f.Reported, err = r.version(version); err != nil {
 		return f, err
 	}

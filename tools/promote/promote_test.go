@@ -58,8 +58,8 @@ func (w *world) write(path, content string) {
 	}
 }
 
-// push publishes an image of one file.
-func (w *world) push(reference, file, content string) {
+// push publishes an image of one file and returns its digest. One with a name that begins with @ has only that.
+func (w *world) push(reference, file, content string) string {
 	w.t.Helper()
 	var layer bytes.Buffer
 	files := tar.NewWriter(&layer)
@@ -80,20 +80,29 @@ func (w *world) push(reference, file, content string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	tag, err := name.NewTag(w.tool.address + reference)
+	digest, err := image.Digest()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := remote.Write(tag, image); err != nil {
+	if strings.HasPrefix(reference, "@") {
+		reference = "@" + digest.String()
+	}
+	to, err := name.ParseReference(w.tool.address + reference)
+	if err != nil {
 		w.t.Fatal(err)
 	}
+	if err := remote.Write(to, image); err != nil {
+		w.t.Fatal(err)
+	}
+	return digest.String()
 }
 
 // publish does what the build of a release does.
 func (w *world) publish(versions ...string) {
 	w.t.Helper()
 	for _, version := range versions {
-		w.push(":"+version, "module.yaml", version)
+		image := w.push("@dvcr", "dvcr", version)
+		w.push(":"+version, "images_digests.json", fmt.Sprintf(`{"dvcr":%q}`, image))
 		w.push("/release:"+version, "version.json", fmt.Sprintf(`{"version":%q}`, version))
 	}
 }
@@ -160,6 +169,12 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 	}{
 		{"nothing published", func(*world) {}, "check v1.2.3 Alpha", "build and push them first"},
 		{"no bundle", func(w *world) { w.push("/release:v1.2.3", "version.json", `{"version":"v1.2.3"}`) }, "check v1.2.3 Alpha", "build and push them first"},
+		{"image that is not there", func(w *world) {
+			w.publish("v1.2.3")
+			w.push(":v1.2.3", "images_digests.json", `{"dvcr":"sha256:`+strings.Repeat("0", 64)+`"}`)
+		}, "check v1.2.3 Alpha", "lacks images that the bundle of v1.2.3 names, dvcr: push them first"},
+		{"bundle without its images", func(w *world) { w.push(":v1.2.3", "module.yaml", "x") }, "check v1.2.3 Alpha", "has no images_digests.json"},
+		{"image without a digest", func(w *world) { w.push(":v1.2.3", "images_digests.json", `{"dvcr":"latest"}`) }, "check v1.2.3 Alpha", "images_digests.json: dvcr: "},
 		{"other version inside", func(w *world) {
 			w.publish("v1.2.3")
 			w.push("/release:v1.2.3", "version.json", `{"version":"v9.9.9"}`)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -20,8 +21,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// maxVersionFile is far more than version.json ever holds.
-const maxVersionFile = 4 << 10
+const (
+	// versionFile and digestsFile are known to Deckhouse by these names only, without ./ before them.
+	versionFile, digestsFile = "version.json", "images_digests.json"
+	// maxFile is far more than either of them ever holds.
+	maxFile = 64 << 10
+)
 
 // registry is where the module's images are published: bundles under the name of the module, release images beside
 // them under release, where a tag is a version or a channel.
@@ -50,6 +55,34 @@ func (r *registry) hasBundle(version string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// missingImages lists, by the names in its bundle, the images of a version that are not published: nodes could not pull them.
+func (r *registry) missingImages(version string) ([]string, error) {
+	tag := r.bundles.Tag(version)
+	bundle, err := remote.Image(tag, r.options...)
+	if err != nil {
+		return nil, err
+	}
+	digests := map[string]string{}
+	if err := readJSON(bundle, digestsFile, &digests); err != nil {
+		return nil, fmt.Errorf("%s: %w", tag, err)
+	}
+	var missing []string
+	for _, image := range slices.Sorted(maps.Keys(digests)) {
+		reference, err := name.NewDigest(r.bundles.Name() + "@" + digests[image])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %s: %w", tag, digestsFile, image, err)
+		}
+		_, err = remote.Head(reference, r.options...)
+		switch {
+		case isMissing(err):
+			missing = append(missing, image)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return missing, nil
 }
 
 // version reads from a release image which version it is; nothing where there is no such tag.
@@ -87,51 +120,61 @@ func (r *registry) promote(version string, c channel) error {
 	return nil
 }
 
-// readVersion looks through the layers from the topmost down.
+// readVersion reads what a release image says that it is.
 func readVersion(image v1.Image) (string, error) {
-	layers, err := image.Layers()
-	if err != nil {
+	var found struct {
+		Version string `json:"version"`
+	}
+	if err := readJSON(image, versionFile, &found); err != nil {
 		return "", err
 	}
-	for _, layer := range slices.Backward(layers) {
-		version, err := readVersionOf(layer)
-		if err != nil || version != "" {
-			return version, err
-		}
+	if found.Version == "" {
+		return "", errors.New("version.json: no version in it")
 	}
-	return "", errors.New("the release image has no version.json at its root")
+	return found.Version, nil
 }
 
-// readVersionOf returns nothing for a layer without the file.
-func readVersionOf(layer v1.Layer) (string, error) {
+// readJSON looks for a file through the layers from the topmost down.
+func readJSON(image v1.Image, file string, into any) error {
+	layers, err := image.Layers()
+	if err != nil {
+		return err
+	}
+	for _, layer := range slices.Backward(layers) {
+		content, err := readFile(layer, file)
+		if err != nil {
+			return err
+		}
+		if content == nil {
+			continue
+		}
+		if err := json.Unmarshal(content, into); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("the image has no %s at its root", file)
+}
+
+// readFile returns nothing for a layer without the file.
+func readFile(layer v1.Layer, file string) ([]byte, error) {
 	content, err := layer.Uncompressed()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer content.Close()
 	files := tar.NewReader(content)
 	for {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
-			return "", nil
+			return nil, nil
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		// Deckhouse knows the file by this name only, without ./ before it.
-		if header.Name != "version.json" {
-			continue
+		if header.Name == file {
+			return io.ReadAll(io.LimitReader(files, maxFile))
 		}
-		var found struct {
-			Version string `json:"version"`
-		}
-		if err := json.NewDecoder(io.LimitReader(files, maxVersionFile)).Decode(&found); err != nil {
-			return "", fmt.Errorf("version.json: %w", err)
-		}
-		if found.Version == "" {
-			return "", errors.New("version.json: no version in it")
-		}
-		return found.Version, nil
 	}
 }
 

@@ -24,6 +24,8 @@ type facts struct {
 	Changed bool
 	// Bundle and Release tell whether the registry has the version's images.
 	Bundle, Release bool
+	// Missing are the images that the bundle names and the registry lacks.
+	Missing []string
 	// Reported is the version in version.json of the release image.
 	Reported string
 	// Held is the version that each channel has now, by its tag; nothing where it has none.
@@ -56,6 +58,9 @@ func check(f facts) []string {
 		complain("the registry has no bundle or no release image of %s: build and push them first", f.Version)
 	} else if f.Reported != f.Version {
 		complain("the release image of %s says that it is %q: build it again", f.Version, f.Reported)
+	}
+	if len(f.Missing) > 0 {
+		complain("the registry lacks images that the bundle of %s names, %s: push them first", f.Version, strings.Join(f.Missing, ", "))
 	}
 	c := channels[f.Channel]
 	if f.Channel > 0 {

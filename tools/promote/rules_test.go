@@ -81,6 +81,7 @@ func TestRefusals(t *testing.T) {
 		{"no changelog", func(f *facts) { f.Changed = false }, "there is no CHANGELOG/v1.2.3.yaml"},
 		{"no bundle", func(f *facts) { f.Bundle = false }, "no bundle or no release image"},
 		{"no release image", func(f *facts) { f.Release = false }, "no bundle or no release image"},
+		{"images that are not there", func(f *facts) { f.Missing = []string{"dvcr", "virtApi"} }, "names, dvcr, virtApi: push them first"},
 		{"another version inside", func(f *facts) { f.Reported = "v1.2.2" }, `says that it is "v1.2.2"`},
 		{"channel before has an older one", func(f *facts) { f.Held["early-access"] = "v1.2.2" }, "EarlyAccess holds v1.2.2: a version comes to Stable from there"},
 		{"channel before has a newer one", func(f *facts) { f.Held["early-access"] = "v1.3.0" }, "EarlyAccess holds v1.3.0"},
