@@ -42,14 +42,17 @@ func (b *Builder) Images(ctx context.Context, names ...string) ([]image.Image, e
 }
 
 // Release assembles, for a version of the module, the images that hold only
-// programs of ours. The engine's are those of its own release whatever the
-// module's version is.
-func (b *Builder) Release(ctx context.Context, version string) ([]image.Image, error) {
+// programs of ours, and those that are named. The engine's are those of its own
+// release whatever the module's version is, unless somebody tries what another
+// engine would do.
+func (b *Builder) Release(ctx context.Context, version string, also ...string) ([]image.Image, error) {
 	set, err := image.LoadSet(filepath.Join(b.repoRoot, imagesDir))
 	if err != nil {
 		return nil, err
 	}
-	names := slices.DeleteFunc(set.Runnable(), func(name string) bool { return !isOurs(set, name) })
+	names := slices.DeleteFunc(set.Runnable(), func(name string) bool {
+		return !isOurs(set, name) && !slices.Contains(also, name)
+	})
 	return b.assemble(ctx, imagesDir, names, version, moduleReferences)
 }
 

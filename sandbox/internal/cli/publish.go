@@ -29,6 +29,8 @@ type publication struct {
 	repository, moduleDir string
 	version, channel      string
 	rebuild               bool
+	// also are images that are rebuilt beside the module's own.
+	also []string
 }
 
 func newPublish() *cobra.Command {
@@ -65,6 +67,8 @@ ModuleSource is deleted.`,
 	cmd.Flags().StringVar(&p.moduleDir, "module-dir", "", "folder of the module's files (default: the repository)")
 	cmd.Flags().StringVar(&p.channel, "channel", "Alpha", "release channel: Alpha, Beta, EarlyAccess, Stable or RockSolid")
 	cmd.Flags().BoolVar(&p.rebuild, "rebuild", false, "assemble the module's own images anew for this version, so that its workloads are replaced")
+	cmd.Flags().StringSliceVar(&p.also, "rebuild-also", nil,
+		"with --rebuild, images to assemble anew beside the module's own: virt-launcher stands for another KubeVirt, which guests follow by live migration")
 	return cmd
 }
 
@@ -117,7 +121,7 @@ func (s *session) digestsOf(ctx context.Context, p publication) (string, error) 
 		return "", err
 	}
 	if p.rebuild {
-		images, err := s.builder.Release(ctx, p.version)
+		images, err := s.builder.Release(ctx, p.version, p.also...)
 		if err != nil {
 			return "", err
 		}
