@@ -75,14 +75,16 @@ type Checksum struct {
 	// +kubebuilder:validation:Pattern=`^[0-9a-fA-F]{128}$`
 	SHA512 string `json:"sha512,omitempty"`
 
-	// streebog256 is the GOST R 34.11-2012 digest of 256 bits, 64 hexadecimal digits.
+	// streebog256 is the GOST R 34.11-2012 digest of 256 bits, 64 hexadecimal digits. This version does not compute it: the
+	// source is refused.
 	// +optional
 	// +kubebuilder:validation:MinLength=64
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[0-9a-fA-F]{64}$`
 	Streebog256 string `json:"streebog256,omitempty"`
 
-	// streebog512 is the GOST R 34.11-2012 digest of 512 bits, 128 hexadecimal digits.
+	// streebog512 is the GOST R 34.11-2012 digest of 512 bits, 128 hexadecimal digits. This version does not compute it: the
+	// source is refused.
 	// +optional
 	// +kubebuilder:validation:MinLength=128
 	// +kubebuilder:validation:MaxLength=128

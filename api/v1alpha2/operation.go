@@ -103,7 +103,8 @@ type VirtualMachineOperation struct {
 // +kubebuilder:validation:XValidation:rule="has(self.clone) == (self.type == 'Clone')",message="clone must be set when type is Clone, and only then",fieldPath=".clone"
 type VirtualMachineOperationSpec struct {
 	// type says what is to be done. Start, Stop and Restart need a run policy that leaves room for them. Migrate moves
-	// the running guest to another node; Evict is its old name. Clone makes a copy of the machine with its disks.
+	// the running guest to another node; Evict is its old name. Clone, a copy of the machine with its disks, is refused
+	// in this version.
 	// +required
 	Type OperationType `json:"type"`
 

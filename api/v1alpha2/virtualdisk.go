@@ -86,8 +86,8 @@ type VirtualDiskSpec struct {
 // VirtualDiskPersistentVolumeClaim sets the volume of a disk.
 type VirtualDiskPersistentVolumeClaim struct {
 	// storageClassName is the storage class of the volume. If it is not set, the default of the module's settings
-	// is taken, then the default of the cluster. To change it on a finished disk means to move the content to another
-	// storage class while the machine runs, where that is supported.
+	// is taken, then the default of the cluster. On a finished disk a change has no effect, because this version does not
+	// move the content; StorageClassReady says so.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	StorageClassName *string `json:"storageClassName,omitempty"`
@@ -199,7 +199,7 @@ type VirtualDiskStatus struct {
 	// +optional
 	Stats VirtualDiskStats `json:"stats,omitempty"`
 
-	// migrationState describes the last move of the content to another volume.
+	// migrationState describes the last move of the content to another volume; this version makes none.
 	// +optional
 	MigrationState *VirtualDiskMigrationState `json:"migrationState,omitempty"`
 }

@@ -101,7 +101,7 @@ const (
 	BlockDeviceVirtualDisk BlockDeviceKind = VirtualDiskKind
 )
 
-// CoreFractionAuto as a core fraction lets the platform choose it from the measured load.
+// CoreFractionAuto as a core fraction leaves it to the platform, which takes the default of the class.
 const CoreFractionAuto = "Auto"
 
 // VirtualMachine is a machine with its own operating system, made of processors, memory and block devices.
@@ -257,7 +257,8 @@ type VirtualMachineSpec struct {
 // CPUSpec is the processor power of a machine.
 type CPUSpec struct {
 	// cores is the number of virtual processors. They are laid out on 1 socket up to 16 cores, on 2 up to 32 (an even
-	// number), on 4 up to 64 (a multiple of 4) and on 8 up to 248 (a multiple of 8). A change needs a restart.
+	// number), on 4 up to 64 (a multiple of 4) and on 8 up to 248 (a multiple of 8). A running guest can get more, by whole
+	// sockets and up to four times what it was started with, and moves to another node for it; fewer need a restart.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=248
@@ -265,8 +266,8 @@ type CPUSpec struct {
 	Cores int32 `json:"cores"`
 
 	// coreFraction is the guaranteed share of every core, from 1% to 100%; what the node has to spare comes on top.
-	// Auto lets the platform choose the share from the measured load, where that is supported. If it is not set, the
-	// default of the class is taken, then 100%. A change needs a restart.
+	// Without it, or with Auto, the default of the class is taken, then 100%: this version does not measure the load. A
+	// change needs a restart.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4
 	// +kubebuilder:validation:XValidation:rule="self == 'Auto' || self.matches('^([1-9][0-9]?|100)%$')",message="coreFraction must be a whole percentage from 1% to 100%, for example 25%, or Auto"
@@ -275,7 +276,8 @@ type CPUSpec struct {
 
 // MemorySpec is the memory of a machine.
 type MemorySpec struct {
-	// size is the memory that the guest sees, for example 4Gi. A change needs a restart.
+	// size is the memory that the guest sees, for example 4Gi. A running guest that was started with at least 1Gi can get
+	// up to four times that, and moves to another node for it; less than it was started with needs a restart.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be greater than zero, for example 4Gi"
 	Size resource.Quantity `json:"size"`

@@ -77,7 +77,8 @@ type VirtualMachineStatus struct {
 	// +optional
 	Resources *ResourcesStatus `json:"resources,omitempty"`
 
-	// recommendedResources is what the platform would give the machine, going by the measured load.
+	// recommendedResources is what the platform would give the machine, going by the measured load; this version does not
+	// measure it.
 	// +optional
 	RecommendedResources *RecommendedResources `json:"recommendedResources,omitempty"`
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,12 +86,14 @@ func (f field) describe(l language) string {
 		sentences = append(sentences, l.Required)
 	}
 	if f.Default != nil {
-		sentences = append(sentences, fmt.Sprintf(l.ByDefault, fmt.Sprint(f.Default)))
+		sentences = append(sentences, fmt.Sprintf(l.ByDefault, literal(f.Default)))
 	}
 	values := f.Enum
 	if f.Items != nil {
 		values = slices.Concat(values, f.Items.Enum)
 	}
+	// That a field may be empty is said by its description.
+	values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 	if len(values) > 0 {
 		sentences = append(sentences, fmt.Sprintf(l.OneOf, code(values)))
 	}
@@ -109,6 +112,18 @@ func (f field) describe(l language) string {
 		return strings.TrimSpace(f.Text + "\n" + demands)
 	}
 	return strings.TrimSpace(f.Text + " " + demands)
+}
+
+// literal is a default as a manifest would have it.
+func literal(value any) string {
+	if text, plain := value.(string); plain {
+		return text
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
 }
 
 // cell makes a text fit into a cell of a table: no line breaks, and nothing that ends the cell.

@@ -46,11 +46,11 @@ spec:
                       description: size of a part.
                       x-kubernetes-int-or-string: true
                       pattern: '^([KMGTPE]i)$'
-                    mode: {description: a|b, type: string, enum: [A, B], default: A}
+                    mode: {description: a|b, type: string, enum: ['', A, B], default: A}
                     port: {description: port of it., x-kubernetes-int-or-string: true}
                   x-kubernetes-validations:
                   - {rule: 'true', message: size must be there}
-              labels: {description: labels of it., type: object, additionalProperties: {type: string}}
+              labels: {description: labels of it., type: object, additionalProperties: {type: string}, default: {a: b, c: 1}}
               count: {description: how many., type: integer, minimum: 1, maximum: 9}
           status:
             type: object
@@ -98,7 +98,7 @@ What conditions and reasons mean is in [Conditions and reasons](conditions.html)
 | Field | Type | Description |
 |---|---|---|
 | ` + "`spec.count`" + ` | integer | how many. At least 1. At most 9. |
-| ` + "`spec.labels`" + ` | map[string]string | labels of it. |
+| ` + "`spec.labels`" + ` | map[string]string | labels of it. Default: ` + "`{" + `"a":"b","c":1` + "}`" + `. |
 | ` + "`spec.parts`" + ` | []object | parts of it:<br>— one<br>— other<br>Required. Entries: at least 1. Entries: at most 16. |
 | ` + "`spec.parts[].mode`" + ` | string | a\|b Default: ` + "`A`. One of `A`, `B`." + ` |
 | ` + "`spec.parts[].port`" + ` | integer \| string | port of it. |

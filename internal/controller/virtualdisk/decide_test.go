@@ -439,6 +439,22 @@ func TestDecideAfterTheFill(t *testing.T) {
 	})
 }
 
+// A finished disk stays in its class; whoever names another one is told.
+func TestFinishedDiskTellsThatItStaysInItsClass(t *testing.T) {
+	for _, tc := range []struct{ asked, want string }{
+		{"", "The volume is made"},
+		{"fast", "The volume is made"},
+		{"slow", "The volume is made in storage class fast; spec.persistentVolumeClaim.storageClassName: a finished disk is not moved to slow, " +
+			"set it back, or make an image of the disk and a new disk from that"},
+	} {
+		got := decide(observe(claim("2Gi", "2Gi", owned), withStatus("Ready", "True", "Ready"), func(o *Observed) { o.Disk.Spec.PersistentVolumeClaim.StorageClassName = &tc.asked }))
+		checkCondition(t, got.Status.Status.Conditions, "StorageClassReady", storageIsReady)
+		if message := conditionMessage(got.Status.Status.Conditions, "StorageClassReady"); message != tc.want {
+			t.Errorf("%q is asked for: got %q, want %q", tc.asked, message, tc.want)
+		}
+	}
+}
+
 func kindOf(kind v1alpha2.DataSourceType) change {
 	return func(o *Observed) { o.Disk.Spec.DataSource = &v1alpha2.VirtualDiskDataSource{Type: kind} }
 }

@@ -41,7 +41,7 @@ func (d *draft) ready() plan {
 	d.phase(v1alpha2.DiskReady)
 	d.conditions.True(v1alpha2.ConditionReady, v1alpha2.ReasonReady, d.readyMessage())
 	d.conditions.True(v1alpha2.ConditionDatasourceReady, v1alpha2.ReasonDatasourceReady, "The disk is made and needs its source no more")
-	d.conditions.True(v1alpha2.ConditionStorageClassReady, v1alpha2.ReasonStorageClassReady, "The volume is made")
+	d.conditions.True(v1alpha2.ConditionStorageClassReady, v1alpha2.ReasonStorageClassReady, d.classMessage())
 	d.event(corev1.EventTypeNormal, eventSucceeded, "The disk can be used")
 	d.resize(claim)
 	return d.finish()
@@ -53,6 +53,16 @@ func (d *draft) readyMessage() string {
 		return "The disk can be used; its volume was copied: " + method
 	}
 	return "The disk can be used"
+}
+
+// classMessage tells whoever names another class of a finished disk that nothing comes of it.
+func (d *draft) classMessage() string {
+	asked, have := d.Disk.Spec.PersistentVolumeClaim.StorageClassName, d.out.Status.Status.StorageClassName
+	if asked == nil || *asked == "" || *asked == have {
+		return "The volume is made"
+	}
+	return fmt.Sprintf("The volume is made in storage class %s; %s: a finished disk is not moved to %s, set it back, "+
+		"or make an image of the disk and a new disk from that", have, fieldClass, *asked)
 }
 
 // resize compares three sizes: what the user wants, what the claim asks for, and

@@ -7,11 +7,30 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
 // A row of the guides' table: the field and when a change of it takes effect.
 var documentedField = regexp.MustCompile("(?m)^\\| `([A-Za-z.]+)` \\| (Live|Restart) \\|")
+
+// What the API says of each field, which kubectl explain shows, is what the table in the code says.
+func TestDescribedChanges(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/reference/VIRTUALMACHINE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `spec\\.([A-Za-z.]+)` \\| [^|]+ \\| (.+) \\|$").FindAllStringSubmatch(string(page), -1) {
+		described[row[1]] = row[2]
+	}
+	for _, field := range fieldClasses {
+		text, found := described[field.path]
+		if restart := strings.Contains(text, "A change needs a restart"); !found || restart != (field.class == changeRestart) {
+			t.Errorf("%s takes effect %s, and is described as %q", field.path, field.class, text)
+		}
+	}
+}
 
 // What the user guides say of each field is what the table in the code says.
 func TestDocumentedChanges(t *testing.T) {
