@@ -4,6 +4,7 @@
 package render
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // placement is where a workload runs.
@@ -42,6 +44,7 @@ var rules = map[string]workloadRule{
 
 // platform is what differs from cluster to cluster and from administrator to administrator.
 type platform struct {
+	// masters are none where a provider runs the control plane.
 	masters int
 	// available is the setting highAvailability, nil where nobody set it.
 	available *bool
@@ -56,7 +59,7 @@ func platforms() []platform {
 	yes, no := true, false
 	autoscalers := []struct{ on, served bool }{{true, true}, {true, false}, {false, true}}
 	var all []platform
-	for _, masters := range []int{1, 2, 3, 5} {
+	for _, masters := range []int{0, 1, 2, 3, 5} {
 		for _, available := range []*bool{nil, &yes, &no} {
 			for i, dedicated := range []string{"", "system", "virtualization"} {
 				autoscaler := autoscalers[(i+masters)%len(autoscalers)]
@@ -137,7 +140,7 @@ func checkPlacement(t *testing.T, p platform, w workload, rule workloadRule) {
 	t.Helper()
 	want := map[string]string{}
 	switch {
-	case rule.placement == onMasters:
+	case rule.placement == onMasters && p.masters > 0:
 		want["node-role.kubernetes.io/control-plane"] = ""
 	case rule.placement == onAll:
 		want["kubernetes.io/os"] = "linux"
@@ -156,13 +159,32 @@ func checkPlacement(t *testing.T, p platform, w workload, rule workloadRule) {
 		taints = append(taints, corev1.Taint{Key: "dedicated.deckhouse.io", Value: p.dedicated, Effect: corev1.TaintEffectNoExecute})
 	}
 	for _, taint := range taints {
-		bears := func(toleration corev1.Toleration) bool { return toleration.ToleratesTaint(&taint) }
-		if !slices.ContainsFunc(w.Template.Spec.Tolerations, bears) {
+		if !bears(w.Template.Spec.Tolerations, taint) {
 			t.Errorf("%s: does not bear %s", w.GetName(), taint.ToString())
 		}
 	}
+	if w.GetKind() == "Deployment" {
+		checkTrouble(t, w.GetName(), w.Template.Spec.Tolerations)
+	}
 	if rule.placement == onAll && !slices.Equal(w.Template.Spec.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}) {
 		t.Errorf("%s: tolerations = %v, want one for everything", w.GetName(), w.Template.Spec.Tolerations)
+	}
+}
+
+func bears(tolerations []corev1.Toleration, taint corev1.Taint) bool {
+	return slices.ContainsFunc(tolerations, func(toleration corev1.Toleration) bool { return toleration.ToleratesTaint(&taint) })
+}
+
+// checkTrouble makes sure that pods leave a node that is gone, and do not come back to one that is being drained. A
+// DaemonSet's are another matter: Kubernetes gives them what they need.
+func checkTrouble(t *testing.T, name string, tolerations []corev1.Toleration) {
+	t.Helper()
+	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeUnschedulable, corev1.TaintNodeDiskPressure} {
+		for _, effect := range []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute} {
+			if taint := (corev1.Taint{Key: key, Effect: effect}); bears(tolerations, taint) {
+				t.Errorf("%s: bears %s", name, taint.ToString())
+			}
+		}
 	}
 }
 
@@ -178,7 +200,7 @@ func checkReplicas(t *testing.T, p platform, w workload, rule workloadRule) {
 	case rule.single || !p.highlyAvailable():
 	case rule.placement == onMasters:
 		// Replicas keep apart: more than there are masters would wait for ever, and more than three are of no use.
-		want = map[int]int32{1: 2, 2: 2, 3: 3, 5: 3}[p.masters]
+		want = map[int]int32{0: 2, 1: 2, 2: 2, 3: 3, 5: 3}[p.masters]
 	default:
 		want = 2
 	}
@@ -290,12 +312,78 @@ func checkEngine(t *testing.T, p platform, objects []Object) {
 			t.Errorf("%s = %v, want %v", path, got, want)
 		}
 	}
+	place := "map[node-role.kubernetes.io/control-plane:]"
+	switch {
+	case p.masters == 0 && p.dedicated == "":
+		place = "<nil>"
+	case p.masters == 0:
+		place = "map[node-role.deckhouse.io/" + p.dedicated + ":]"
+	}
 	for _, selector := range []any{at(t, kubevirt, "spec.infra.nodePlacement.nodeSelector"), at(t, cdi, "spec.infra.nodeSelector")} {
-		if got := fmt.Sprint(selector); got != "map[node-role.kubernetes.io/control-plane:]" {
-			t.Errorf("node selector of the engine = %v, want the control plane", got)
+		if got := fmt.Sprint(selector); got != place {
+			t.Errorf("node selector of the engine = %v, want %v", got, place)
 		}
 	}
+	checkEngineTolerations(t, kubevirt, "spec.infra.nodePlacement.tolerations")
+	checkEngineTolerations(t, cdi, "spec.infra.tolerations")
+	// A volume is filled on the node of its machine.
+	checkEngineTolerations(t, cdi, "spec.workload.tolerations")
+	// The agent is on every node that the tolerations of a class may lead to.
+	if got := fmt.Sprint(at(t, kubevirt, "spec.workloads.nodePlacement.tolerations")); got != "[map[operator:Exists]]" {
+		t.Errorf("tolerations of the agent = %s, want one for everything", got)
+	}
+	checkEnginePods(t, p, objects)
 	if got := number(t, at(t, find(t, objects, "PriorityClass", "kubevirt-cluster-critical"), "value")); got != 1e9 {
 		t.Errorf("priority of the engine = %v, want 1000000000", got)
+	}
+}
+
+func checkEngineTolerations(t *testing.T, object Object, path string) {
+	t.Helper()
+	content, err := json.Marshal(at(t, object, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tolerations []corev1.Toleration
+	if err := json.Unmarshal(content, &tolerations); err != nil {
+		t.Fatal(err)
+	}
+	if taint := (corev1.Taint{Key: "dedicated.deckhouse.io", Value: "machines", Effect: corev1.TaintEffectNoExecute}); !bears(tolerations, taint) {
+		t.Errorf("%s %s: does not bear %s", object.GetKind(), path, taint.ToString())
+	}
+	checkTrouble(t, object.GetKind()+" "+path, tolerations)
+}
+
+// enginePods are what the operators deploy, with all containers of the pods. Where an operator makes budgets itself,
+// there are none here.
+var enginePods = map[string]struct {
+	kind       string
+	containers []string
+	budget     bool
+}{
+	"virt-api":        {"Deployment", []string{"virt-api"}, false},
+	"virt-controller": {"Deployment", []string{"virt-controller"}, false},
+	"virt-handler":    {"DaemonSet", []string{"virt-handler", "virt-launcher-image-holder"}, false},
+	"cdi-apiserver":   {"Deployment", []string{"cdi-apiserver"}, true},
+	"cdi-deployment":  {"Deployment", []string{"cdi-deployment"}, true},
+}
+
+func checkEnginePods(t *testing.T, p platform, objects []Object) {
+	t.Helper()
+	for name, want := range enginePods {
+		made := workload{Object: Object{Unstructured: &unstructured.Unstructured{}}}
+		made.SetKind(want.kind)
+		made.SetName(name)
+		for _, container := range want.containers {
+			made.Template.Spec.Containers = append(made.Template.Spec.Containers, corev1.Container{Name: container})
+		}
+		checkAutoscaler(t, p, objects, made)
+		object, found := lookup(objects, "PodDisruptionBudget", name)
+		if found != want.budget {
+			t.Errorf("%s: has a budget = %v, want %v", name, found, want.budget)
+		}
+		if found && fmt.Sprint(at(t, object, "spec.selector.matchLabels")) != "map[cdi.kubevirt.io:"+name+"]" {
+			t.Errorf("%s: the budget is for %v", name, at(t, object, "spec.selector.matchLabels"))
+		}
 	}
 }

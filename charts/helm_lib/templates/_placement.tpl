@@ -1,7 +1,7 @@
 {{- /*
   helm_lib_node_selector prints where a workload may run.
     any-node, wildcard   everywhere
-    master               control plane nodes
+    master               control plane nodes; where the cluster has none of its own, those of the system
     system, frontend,
     monitoring           nodes that an administrator dedicated to it, everywhere while there are none
   Usage: {{ include "helm_lib_node_selector" (tuple . "system") }}
@@ -10,6 +10,9 @@
 {{- $context := index . 0 -}}
 {{- $strategy := index . 1 -}}
 {{- $counts := dig "discovery" "d8SpecificNodeCountByRole" dict $context.Values.global -}}
+{{- if and (eq $strategy "master") (eq (int (dig "discovery" "clusterMasterCount" 1 $context.Values.global)) 0) -}}
+{{- $strategy = "system" -}}
+{{- end -}}
 {{- if eq $strategy "master" -}}
 nodeSelector:
   node-role.kubernetes.io/control-plane: ""
@@ -29,7 +32,9 @@ nodeSelector:
 {{- /*
   helm_lib_tolerations prints the taints a workload bears.
     wildcard             every taint
-    any-node             dedicated and control plane nodes, and nodes in trouble
+    any-node             dedicated and control plane nodes. Not those in trouble: a pod that bears these for ever stays on a node
+                         that is gone, and comes back to one that is being drained. Kubernetes itself lets those of a
+                         DaemonSet stay there
     master               the same: control plane nodes are found by the node selector
     system, frontend,
     monitoring           nodes dedicated to that role or to the module
@@ -53,20 +58,6 @@ tolerations:
   - key: DeletionCandidateOfClusterAutoscaler
     operator: Exists
   - key: ToBeDeletedByClusterAutoscaler
-    operator: Exists
-  - key: node.kubernetes.io/not-ready
-    operator: Exists
-  - key: node.kubernetes.io/unreachable
-    operator: Exists
-  - key: node.kubernetes.io/memory-pressure
-    operator: Exists
-  - key: node.kubernetes.io/disk-pressure
-    operator: Exists
-  - key: node.kubernetes.io/pid-pressure
-    operator: Exists
-  - key: node.kubernetes.io/unschedulable
-    operator: Exists
-  - key: node.kubernetes.io/network-unavailable
     operator: Exists
 {{- else if has $strategy (list "system" "frontend" "monitoring") -}}
 tolerations:

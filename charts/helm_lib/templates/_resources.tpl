@@ -4,7 +4,8 @@ ephemeral-storage: 50Mi
 {{- end -}}
 
 {{- /*
-  helm_lib_vpa prints a VerticalPodAutoscaler for a workload with one container. There is none where the module
+  helm_lib_vpa prints a VerticalPodAutoscaler for a workload whose container has its name; others in the pod, which do
+  nothing, are named at the end and keep what they ask for. There is none where the module
   vertical-pod-autoscaler is off, nor before the cluster serves the kind: one unknown kind fails the whole release.
   Usage: {{ include "helm_lib_vpa" (list . "Deployment" "dvcr" (dict "cpu" "10m" "memory" "25Mi") (dict "cpu" "1" "memory" "1Gi")) }}
 */ -}}
@@ -34,16 +35,25 @@ spec:
           {{- toYaml (index . 3) | nindent 10 }}
         maxAllowed:
           {{- toYaml (index . 4) | nindent 10 }}
+      {{- if gt (len .) 5 }}
+      {{- range index . 5 }}
+      - containerName: {{ . }}
+        mode: "Off"
+      {{- end }}
+      {{- end }}
 {{- end -}}
 {{- end -}}
 
 {{- /*
   helm_lib_pdb lets a drain take one replica at a time, and the only one too: nothing here may hold up a drain for ever.
+  Its pods carry the label app with its name, unless other labels are given.
   Usage: {{ include "helm_lib_pdb" (list . "dvcr") }}
 */ -}}
 {{- define "helm_lib_pdb" -}}
 {{- $context := index . 0 -}}
 {{- $name := index . 1 -}}
+{{- $labels := dict "app" $name -}}
+{{- if gt (len .) 2 }}{{ $labels = index . 2 }}{{ end -}}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -55,5 +65,5 @@ spec:
   maxUnavailable: 1
   selector:
     matchLabels:
-      app: {{ $name }}
+      {{- toYaml $labels | nindent 6 }}
 {{- end -}}
