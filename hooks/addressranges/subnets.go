@@ -6,22 +6,17 @@ package addressranges
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
+
+	"github.com/deckhouse/virtualization/hooks/lookup"
 )
 
-var (
-	// serviceRangeResource is served by Kubernetes 1.33 and later.
-	serviceRangeResource = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "servicecidrs"}
-	secretResource       = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
-)
+// serviceRanges are served by Kubernetes 1.33 and later.
+var serviceRanges = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "servicecidrs"}
 
 // Where Deckhouse keeps what the cluster was made with.
 const (
@@ -31,30 +26,21 @@ const (
 )
 
 // readSubnets finds the subnets of services in the cluster's ServiceCIDRs, and both in Deckhouse's configuration.
-func readSubnets(ctx context.Context, cluster dynamic.Interface) ([]network, error) {
-	var found []network
-	list, err := cluster.Resource(serviceRangeResource).List(ctx, metav1.ListOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, unknownSubnets(err)
-	}
-	if err == nil {
-		for i := range list.Items {
-			texts, _, _ := unstructured.NestedStringSlice(list.Items[i].Object, "spec", "cidrs")
-			found = append(found, networks(servicesTitle, texts...)...)
-		}
-	}
-	secret, err := cluster.Resource(secretResource).Namespace(clusterNamespace).Get(ctx, clusterSecret, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return found, nil
-	}
+func readSubnets(ctx context.Context, cluster lookup.Cluster) ([]network, error) {
+	ranges, err := cluster.List(ctx, serviceRanges)
 	if err != nil {
-		return nil, unknownSubnets(err)
+		return nil, err
+	}
+	var found []network
+	for i := range ranges {
+		texts, _, _ := unstructured.NestedStringSlice(ranges[i].Object, "spec", "cidrs")
+		found = append(found, networks(servicesTitle, texts...)...)
+	}
+	secret, err := cluster.Get(ctx, lookup.Secrets, clusterNamespace, clusterSecret)
+	if err != nil || secret == nil {
+		return found, err
 	}
 	return append(found, configuredSubnets(secret)...), nil
-}
-
-func unknownSubnets(err error) error {
-	return fmt.Errorf("%s: it can't be told which addresses pods and services have, try again: %w", setting, err)
 }
 
 // configuredSubnets reads Deckhouse's configuration of the cluster. One that can't be read is the hook's to judge.

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/deckhouse/module-sdk/pkg/settingscheck"
+
+	"github.com/deckhouse/virtualization/hooks/lookup"
 )
 
 const (
@@ -28,11 +30,11 @@ func Certificate(ctx context.Context, input settingscheck.Input) settingscheck.R
 	if name == "" {
 		return settingscheck.Reject(certificatePath + ": is required where https.mode is CustomCertificate: name a Secret of the namespace " + platformNamespace)
 	}
-	c, err := clusterOf(input)
+	cluster, err := lookup.Of(input.DC)
 	if err != nil {
 		return verdict(err)
 	}
-	secret, err := c.get(ctx, secretResource, platformNamespace, name)
+	secret, err := cluster.Get(ctx, lookup.Secrets, platformNamespace, name)
 	if err != nil {
 		return verdict(err)
 	}

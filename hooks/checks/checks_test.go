@@ -64,7 +64,7 @@ func TestAllSaysEverythingAtOnce(t *testing.T) {
 	allow := func(context.Context, settingscheck.Input) settingscheck.Result {
 		return settingscheck.Allow("mind the gap")
 	}
-	got := ask(t, All(refuse("one"), allow, refuse("two")), hooktest.Cluster{}, "{}")
+	got := ask(t, All(refuse("one"), allow, refuse("two"), refuse("one")), hooktest.Cluster{}, "{}")
 	if got.Valid || got.Message != "one; two" {
 		t.Errorf("got %+v", got)
 	}
@@ -179,7 +179,10 @@ func TestRegistry(t *testing.T) {
 		{name: "no cluster", cluster: hooktest.Cluster{NoClient: errors.New("no cluster")}, settings: volumeSettings, want: "try again: no cluster"},
 		{name: "claim unknown", cluster: broken("persistentvolumeclaims"), settings: volumeSettings, want: "try again: broken"},
 		{name: "bucket unknown", cluster: broken("secrets"), settings: volumeSettings, want: "try again: broken"},
-		{name: "classes unknown", cluster: broken("storageclasses"), settings: volumeSettings, want: "try again: broken"},
+		{name: "classes unknown", cluster: broken("storageclasses"), settings: volumeSettings, want: "storageclasses can't be read from the cluster now, try again: broken"},
+		{name: "from a bucket to a volume without its class", settings: volumeSettings,
+			cluster: hooktest.Cluster{Objects: map[string][]string{"secrets": {reachable}, "virtualimages": {vi}}},
+			want:    "the registry holds 1 images (VirtualImage team/alpine is one), and they are not moved to another storage: keep the storage, or delete the images first; dvcr.storage.persistentVolumeClaim.storageClassName: there is no StorageClass fast"},
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/deckhouse/module-sdk/pkg/settingscheck"
+
+	"github.com/deckhouse/virtualization/hooks/lookup"
 )
 
 // classSettings are what the settings say about the classes of disks, or of images.
@@ -36,7 +38,11 @@ func StorageClasses(ctx context.Context, input settingscheck.Input) settingschec
 	if len(wanted) == 0 {
 		return settingscheck.Allow()
 	}
-	existing, err := classNames(ctx, input)
+	cluster, err := lookup.Of(input.DC)
+	if err != nil {
+		return verdict(err)
+	}
+	existing, err := classNames(ctx, cluster)
 	if err != nil {
 		return verdict(err)
 	}
@@ -47,12 +53,8 @@ func StorageClasses(ctx context.Context, input settingscheck.Input) settingschec
 	return verdict(problems...)
 }
 
-func classNames(ctx context.Context, input settingscheck.Input) ([]string, error) {
-	c, err := clusterOf(input)
-	if err != nil {
-		return nil, err
-	}
-	classes, err := c.list(ctx, classResource)
+func classNames(ctx context.Context, cluster lookup.Cluster) ([]string, error) {
+	classes, err := cluster.List(ctx, lookup.StorageClasses)
 	names := make([]string, 0, len(classes))
 	for i := range classes {
 		names = append(names, classes[i].GetName())

@@ -1,59 +1,48 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dvcrvolume
+package dvcrstorage
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/deckhouse/module-sdk/pkg"
-	objectpatch "github.com/deckhouse/module-sdk/pkg/object-patch"
 	"github.com/deckhouse/module-sdk/pkg/registry"
 
+	"github.com/deckhouse/virtualization/hooks/lookup"
 	"github.com/deckhouse/virtualization/hooks/settings"
 )
 
-const snapshot = "claim"
-
-// Config subscribes to the claim. It starts nothing: the hook judges before Helm rolls the settings out.
+// Config subscribes to nothing: what the storage is matters when Helm is about to change it, and then it is looked at.
 var Config = &pkg.HookConfig{
 	Queue:        settings.Queue,
 	OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderFirst},
-	Kubernetes: []pkg.KubernetesConfig{{
-		Name:                         snapshot,
-		APIVersion:                   "v1",
-		Kind:                         "PersistentVolumeClaim",
-		NamespaceSelector:            settings.InNamespace(),
-		NameSelector:                 settings.Named("dvcr"),
-		JqFilter:                     `{"size": .spec.resources.requests.storage, "class": .spec.storageClassName}`,
-		ExecuteHookOnEvents:          settings.No(),
-		ExecuteHookOnSynchronization: settings.No(),
-	}},
 }
 
 var _ = registry.RegisterFunc(Config, Handle)
 
-// Handle fails while the volume can't follow the settings: then Helm does not run, and what is installed goes on. A
-// class that lets no volume grow is left to the check and to the API server.
-func Handle(_ context.Context, input *pkg.HookInput) error {
-	found, err := objectpatch.UnmarshalToStruct[Volume](input.Snapshots, snapshot)
+// Handle fails while the storage can't follow the settings: then Helm does not run, and what is installed goes on. It
+// keeps the volume's class for Helm, which would otherwise follow a default that has changed since, in vain.
+func Handle(ctx context.Context, input *pkg.HookInput) error {
+	wanted, err := Wanted(input.Values, "virtualization.")
 	if err != nil {
-		return fmt.Errorf("read PersistentVolumeClaim dvcr: %w", err)
-	}
-	values := input.Values
-	kind := values.Get("virtualization." + TypePath).String()
-	if err := Complete(kind, values.Exists("virtualization."+VolumePath), values.Exists("virtualization."+BucketPath)); err != nil {
 		return err
 	}
-	if kind == InBucket {
-		return nil
+	cluster, err := lookup.Of(input.DC)
+	if err != nil {
+		return err
 	}
-	wanted := Volume{Size: values.Get("virtualization." + SizePath).String(), Class: values.Get("virtualization." + ClassPath).String()}
-	for _, present := range found {
-		if err := Judge(wanted, present, true); err != nil {
-			return err
-		}
+	state, err := Observe(ctx, cluster, wanted)
+	if err != nil {
+		return err
+	}
+	if err := state.Judge(wanted); err != nil {
+		return err
+	}
+	if state.Volume != nil && state.Volume.Class != "" {
+		input.Values.Set(settings.DVCRVolumeClass, state.Volume.Class)
+	} else if input.Values.Exists(settings.DVCRVolumeClass) {
+		input.Values.Remove(settings.DVCRVolumeClass)
 	}
 	return nil
 }

@@ -11,14 +11,13 @@ import (
 	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/deckhouse/module-sdk/pkg"
 	objectpatch "github.com/deckhouse/module-sdk/pkg/object-patch"
 
+	"github.com/deckhouse/virtualization/hooks/lookup"
 	"github.com/deckhouse/virtualization/hooks/settings"
 )
 
@@ -33,25 +32,22 @@ var profiles = schema.GroupVersionResource{Group: "cdi.kubevirt.io", Version: "v
 
 // sharedClasses asks the engine for the classes with shared volumes; nil while it does not know any class.
 func sharedClasses(ctx context.Context, input *pkg.HookInput) ([]string, error) {
-	client, err := input.DC.GetK8sClient()
+	cluster, err := lookup.Of(input.DC)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the cluster: %w", err)
+		return nil, err
 	}
-	list, err := client.Dynamic().Resource(profiles).List(ctx, metav1.ListOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
+	list, err := cluster.List(ctx, profiles)
 	if err != nil {
-		return nil, fmt.Errorf("list StorageProfiles: %w", err)
+		return nil, err
 	}
 	var shared []string
-	for i := range list.Items {
-		sets, known, _ := unstructured.NestedSlice(list.Items[i].Object, "status", "claimPropertySets")
+	for i := range list {
+		sets, known, _ := unstructured.NestedSlice(list[i].Object, "status", "claimPropertySets")
 		if known && shared == nil {
 			shared = []string{}
 		}
 		if slices.ContainsFunc(sets, offersSharing) {
-			shared = append(shared, list.Items[i].GetName())
+			shared = append(shared, list[i].GetName())
 		}
 	}
 	return shared, nil

@@ -37,6 +37,8 @@ const (
 	DVCRHTTPSecret = "virtualization.internal.dvcr.httpSecret"
 	// DVCRPullToken is the nodes' token: it opens every image of the registry for reading, and nothing for writing.
 	DVCRPullToken = "virtualization.internal.dvcr.pullToken"
+	// DVCRVolumeClass is the StorageClass of the registry's volume, once there is one.
+	DVCRVolumeClass = "virtualization.internal.dvcr.storageClassName"
 	// AllowedNetworks is the administrator's setting, RefusedNetworks what follows from it.
 	AllowedNetworks = "virtualization.imageSources.allowedNetworks"
 	RefusedNetworks = "virtualization.internal.imageSources.refusedNetworks"

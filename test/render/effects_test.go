@@ -234,6 +234,13 @@ func TestRegistryVolume(t *testing.T) {
 			name: "class of the platform", size: "10Gi", class: "platform",
 			c: Case{Global: map[string]any{"modules": map[string]any{"storageClass": "platform"}}},
 		},
+		{
+			name: "class that the volume has", size: "10Gi", class: "first",
+			c: Case{
+				Global:   map[string]any{"modules": map[string]any{"storageClass": "platform"}},
+				Internal: map[string]any{"dvcr": map[string]any{"storageClassName": "first"}},
+			},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

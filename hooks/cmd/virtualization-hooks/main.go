@@ -14,7 +14,7 @@ import (
 	_ "github.com/deckhouse/virtualization/hooks/defaultclass"
 	_ "github.com/deckhouse/virtualization/hooks/dvcraddress"
 	_ "github.com/deckhouse/virtualization/hooks/dvcrsecrets"
-	_ "github.com/deckhouse/virtualization/hooks/dvcrvolume"
+	_ "github.com/deckhouse/virtualization/hooks/dvcrstorage"
 	_ "github.com/deckhouse/virtualization/hooks/foreignengine"
 	_ "github.com/deckhouse/virtualization/hooks/moduleca"
 	_ "github.com/deckhouse/virtualization/hooks/removal"

@@ -37,7 +37,6 @@ func clusterOf(count int) []string {
 		`{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}}`,
 		`{apiVersion: deckhouse.io/v1alpha1, kind: Module, metadata: {name: virtualization}, status: {conditions: [{type: IsReady, status: "True"}]}}`,
 		`{apiVersion: kubevirt.io/v1, kind: KubeVirt, metadata: {name: kubevirt, namespace: d8-virtualization, labels: {module: virtualization}}}`,
-		`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: dvcr, namespace: d8-virtualization}, spec: {resources: {requests: {storage: 50Gi}}}}`,
 	}
 	for i := range count {
 		objects = append(objects,
@@ -50,9 +49,10 @@ spec: {virtualMachineIPAddressRef: {namespace: team, name: web-%d}}}`, i/250, i%
 }
 
 // profiles are what hooks ask the cluster for themselves.
-var profiles = hooktest.Cluster{Objects: map[string][]string{"storageprofiles": {
-	`{metadata: {name: local}, status: {claimPropertySets: [{accessModes: [ReadWriteOnce]}]}}`,
-}}}
+var profiles = hooktest.Cluster{Objects: map[string][]string{
+	"storageprofiles":        {`{metadata: {name: local}, status: {claimPropertySets: [{accessModes: [ReadWriteOnce]}]}}`},
+	"persistentvolumeclaims": {`{metadata: {name: dvcr, namespace: d8-virtualization}, spec: {storageClassName: local, resources: {requests: {storage: 50Gi}}}}`},
+}}
 
 // hooksInOrder are all that run while the module is enabled, in the order in which they run.
 func hooksInOrder() []pkg.Hook[pkg.HookConfig, *pkg.HookInput] {
@@ -190,6 +190,7 @@ func TestTheSecondRunChangesNothing(t *testing.T) {
 	for _, want := range []string{
 		"values: virtualization.internal.rootCA", "values: virtualization.internal.controller.cert", "values: virtualization.internal.apiserver.cert",
 		"values: virtualization.internal.dvcr.cert", "values: virtualization.internal.dvcr.serviceIP", "values: virtualization.internal.dvcr.pullToken",
+		"values: virtualization.internal.dvcr.storageClassName",
 		"values: virtualization.internal.imageSources.refusedNetworks", "created: generic", "patched: Node node-0", "patched: Node node-2", "patched: Module virtualization",
 	} {
 		if !changed[want] {
