@@ -30,9 +30,10 @@ const (
 // metric says of each requirement, named by a label, whether it is met.
 const metric = "d8_virtualization_requirement_met"
 
-// nodeFilter keeps what the decision needs, so that heartbeats start nothing.
+// nodeFilter keeps what the decision needs, so that heartbeats start nothing. An agent of the engine that ends takes its
+// devices back, which leaves none of them, healthy or not: that says nothing about the processor.
 const nodeFilter = `{"name": .metadata.name, "os": .status.nodeInfo.operatingSystem, "kernel": .status.nodeInfo.kernelVersion, ` +
-	`"kvm": .status.allocatable["devices.kubevirt.io/kvm"], ` +
+	`"kvm": (if .status.capacity["devices.kubevirt.io/kvm"] == "0" then null else .status.allocatable["devices.kubevirt.io/kvm"] end), ` +
 	`"network": ([.status.conditions[]? | select(.type == "NetworkUnavailable") | .reason][0]), ` +
 	`"label": (.metadata.labels // {})["` + settings.NodeKVMLabel + `"], ` +
 	`"note": (.metadata.annotations // {})["` + settings.NodeNoteAnnotation + `"]}`

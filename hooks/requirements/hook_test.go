@@ -94,6 +94,21 @@ func TestHandleSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+// Between two lives of the engine's agent its devices are gone. A label that came and went with it would make the
+// scheduler of whoever uses it choose other nodes for that time.
+func TestAnAgentThatRestartsChangesNothing(t *testing.T) {
+	restarting := strings.Replace(nodeObject("6.1.0", "0", "CiliumIsUp"), "allocatable:", `capacity: {devices.kubevirt.io/kvm: "0"}, allocatable:`, 1)
+	result := newRun([]string{shared}, defaultClass, restarting, moduleObject(accepted, satisfied)).Handle(t, Handle)
+	if len(result.Patched) > 0 {
+		t.Errorf("patched %v", result.Patched)
+	}
+	broken := strings.Replace(restarting, `capacity: {devices.kubevirt.io/kvm: "0"}`, `capacity: {devices.kubevirt.io/kvm: "1k"}`, 1)
+	result = newRun([]string{shared}, defaultClass, broken, moduleObject(accepted, satisfied)).Handle(t, Handle)
+	if len(result.Patched) != 2 || result.Metrics[`d8_virtualization_requirement_met{requirement="virtualization"}`] != 0 {
+		t.Errorf("patched %v, metrics %v", result.Patched, result.Metrics)
+	}
+}
+
 // apply does to an object what addon-operator would do.
 func apply(t *testing.T, patch hooktest.Patch, object string) string {
 	t.Helper()
@@ -156,7 +171,7 @@ func TestStorageThatNobodyKnows(t *testing.T) {
 	}
 	run := newRun(nil)
 	run.Client = hooktest.Cluster{Problems: map[string]error{"storageprofiles": errors.New("no answer")}}
-	if err := run.Fail(t, Handle); !strings.Contains(err.Error(), "list StorageProfiles: no answer") {
+	if err := run.Fail(t, Handle); !strings.Contains(err.Error(), "storageprofiles can't be read from the cluster now, try again: no answer") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -131,6 +131,9 @@ func defaultClassProblem(c Cluster) string {
 	case c.DefaultClass == "":
 		return "there is no default storage class: disks that name none will wait; annotate one with storageclass.kubernetes.io/is-default-class=true, " +
 			"or name one in virtualDisks.defaultStorageClassName of ModuleConfig virtualization"
+	case !slices.Contains(c.Classes, c.DefaultClass):
+		return fmt.Sprintf("there is no storage class %s, which disks that name none get by virtualDisks.defaultStorageClassName of "+
+			"ModuleConfig virtualization: add it, or name another one there", c.DefaultClass)
 	}
 	return ""
 }

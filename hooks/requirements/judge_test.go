@@ -62,6 +62,7 @@ func TestJudge(t *testing.T) {
 		{"storage", stored, "default-storage-class", ""},
 		{"no storage", Cluster{}, "default-storage-class", "there is no storage class"},
 		{"no default", Cluster{Classes: []string{"local"}}, "default-storage-class", "virtualDisks.defaultStorageClassName"},
+		{"a default that is gone", Cluster{Classes: []string{"local"}, DefaultClass: "fast"}, "default-storage-class", "there is no storage class fast, which"},
 		{"shared storage", stored, "shared-storage-class", ""},
 		{"no shared storage", Cluster{Classes: []string{"local"}, Shared: []string{}}, "shared-storage-class", "(ReadWriteMany)"},
 		{"the engine knows no storage yet", Cluster{Classes: []string{"local"}}, "shared-storage-class", "-"},

@@ -19,8 +19,12 @@ const (
 	kernelMinor = 7
 )
 
-// KVM tells whether the processor of a node helps guests. It is not known before the engine's agent has looked.
-func KVM(allocatable corev1.ResourceList) (helps, known bool) {
+// KVM tells whether the processor of a node helps guests. It is not known before the engine's agent has looked, nor
+// while it restarts: an agent that ends takes its devices back, which leaves none of them, healthy or not.
+func KVM(capacity, allocatable corev1.ResourceList) (helps, known bool) {
+	if all, told := capacity[ResourceKVM]; told && all.IsZero() {
+		return false, false
+	}
 	devices, known := allocatable[ResourceKVM]
 	return !devices.IsZero(), known
 }

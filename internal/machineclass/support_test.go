@@ -12,14 +12,25 @@ import (
 
 func TestKVM(t *testing.T) {
 	for name, tc := range map[string]struct {
-		allocatable  corev1.ResourceList
-		helps, known bool
+		// Empty for a node that says nothing of the devices.
+		capacity, allocatable string
+		helps, known          bool
 	}{
-		"nobody has looked": {corev1.ResourceList{"cpu": resource.MustParse("4")}, false, false},
-		"there is none":     {corev1.ResourceList{"devices.kubevirt.io/kvm": resource.MustParse("0")}, false, true},
-		"there is":          {corev1.ResourceList{"devices.kubevirt.io/kvm": resource.MustParse("1k")}, true, true},
+		"nobody has looked":   {"", "", false, false},
+		"there is none":       {"1k", "0", false, true},
+		"there is":            {"1k", "1k", true, true},
+		"the agent restarts":  {"0", "0", false, false},
+		"the agent is coming": {"0", "1k", false, false},
+		"no capacity is told": {"", "0", false, true},
 	} {
-		if helps, known := KVM(tc.allocatable); helps != tc.helps || known != tc.known {
+		list := func(devices string) corev1.ResourceList {
+			out := corev1.ResourceList{"cpu": resource.MustParse("4")}
+			if devices != "" {
+				out["devices.kubevirt.io/kvm"] = resource.MustParse(devices)
+			}
+			return out
+		}
+		if helps, known := KVM(list(tc.capacity), list(tc.allocatable)); helps != tc.helps || known != tc.known {
 			t.Errorf("%s: %t, %t", name, helps, known)
 		}
 	}

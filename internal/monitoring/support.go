@@ -31,7 +31,7 @@ func support(ctx context.Context, reader client.Reader, out sink, emulated bool)
 			return
 		}
 		out.put(nodeKernel, number(machineclass.KernelSupported(node.Status.NodeInfo.KernelVersion)), node.Name)
-		helps, looked := machineclass.KVM(node.Status.Allocatable)
+		helps, looked := machineclass.KVM(node.Status.Capacity, node.Status.Allocatable)
 		if looked || emulated {
 			out.put(nodeVirtualization, number(helps || emulated), node.Name)
 		}

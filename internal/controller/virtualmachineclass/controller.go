@@ -97,6 +97,7 @@ func nodeMatters() predicate.Predicate {
 			return false
 		}
 		return !maps.Equal(before.Labels, after.Labels) ||
+			!equality.Semantic.DeepEqual(before.Status.Capacity, after.Status.Capacity) ||
 			!equality.Semantic.DeepEqual(before.Status.Allocatable, after.Status.Allocatable)
 	}}
 }

@@ -64,7 +64,9 @@ func TestHeartbeatsOfNodesAreNoNews(t *testing.T) {
 	relabelled.Labels["zone"] = "b"
 	grown := before.DeepCopy()
 	grown.Status.Allocatable["cpu"] = resource.MustParse("5")
-	for name, after := range map[string]*corev1.Node{"label": relabelled, "resources": grown} {
+	without := before.DeepCopy()
+	without.Status.Capacity = corev1.ResourceList{"devices.kubevirt.io/kvm": resource.MustParse("0")}
+	for name, after := range map[string]*corev1.Node{"label": relabelled, "resources": grown, "devices": without} {
 		if !matters.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}) {
 			t.Errorf("a change of the %s was overlooked", name)
 		}

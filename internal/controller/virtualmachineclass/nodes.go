@@ -15,6 +15,7 @@ import (
 type Node struct {
 	Name        string
 	Labels      map[string]string
+	Capacity    corev1.ResourceList
 	Allocatable corev1.ResourceList
 }
 
@@ -25,7 +26,7 @@ func (n Node) canRunMachines() bool {
 
 // lacksKVM tells that the engine has looked for the processor's help and found none.
 func (n Node) lacksKVM() bool {
-	helps, known := machineclass.KVM(n.Allocatable)
+	helps, known := machineclass.KVM(n.Capacity, n.Allocatable)
 	return known && !helps
 }
 

@@ -32,7 +32,7 @@ func (r *observer) observe(ctx context.Context, class *v1alpha2.VirtualMachineCl
 	}
 	for i := range nodes.Items {
 		node := &nodes.Items[i]
-		o.Nodes = append(o.Nodes, Node{Name: node.Name, Labels: node.Labels, Allocatable: node.Status.Allocatable})
+		o.Nodes = append(o.Nodes, Node{Name: node.Name, Labels: node.Labels, Capacity: node.Status.Capacity, Allocatable: node.Status.Allocatable})
 	}
 	slices.SortFunc(o.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	machines := &v1alpha2.VirtualMachineList{}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +48,19 @@ func unable(name string) Node {
 	made.Allocatable = maps.Clone(made.Allocatable)
 	made.Allocatable["devices.kubevirt.io/kvm"] = resource.MustParse("0")
 	return made
+}
+
+// While the engine's agent restarts on a node, none of its devices is left.
+func TestARestartOfTheAgentIsNoLackOfKVM(t *testing.T) {
+	restarting := unable("a")
+	restarting.Capacity = corev1.ResourceList{"devices.kubevirt.io/kvm": resource.MustParse("0")}
+	if restarting.lacksKVM() {
+		t.Error("the processor is said to give no help")
+	}
+	restarting.Capacity["devices.kubevirt.io/kvm"] = resource.MustParse("1k")
+	if !restarting.lacksKVM() {
+		t.Error("devices that can't be used are said to help")
+	}
 }
 
 func TestReadySaysWhatToDo(t *testing.T) {
