@@ -68,6 +68,7 @@ func Pod(o Order) *corev1.Pod {
 			EnableServiceLinks:            ptr.To(false),
 			TerminationGracePeriodSeconds: ptr.To(int64(graceSeconds)),
 			SecurityContext:               o.podSecurity(),
+			Tolerations:                   o.tolerations(),
 			Containers:                    []corev1.Container{o.container()},
 			Volumes:                       o.volumes(),
 		},
@@ -123,6 +124,18 @@ func (o Order) podSecurity() *corev1.PodSecurityContext {
 		// Changing the owner of each file is pointless where there is only one.
 		FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
 		SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+}
+
+// tolerations lead an importer to volumes that can only be used on nodes which the platform keeps for somebody, such as
+// machines. It stays away from them without a volume.
+func (o Order) tolerations() []corev1.Toleration {
+	if o.Source.Volume == nil && o.Target.Volume == nil {
+		return nil
+	}
+	return []corev1.Toleration{
+		{Key: "dedicated.deckhouse.io", Operator: corev1.TolerationOpExists},
+		{Key: "dedicated", Operator: corev1.TolerationOpExists},
 	}
 }
 

@@ -84,6 +84,24 @@ func TestPodIsRestricted(t *testing.T) {
 	}
 }
 
+// A volume may be on a node that is kept for machines.
+func TestPodFollowsItsVolume(t *testing.T) {
+	kept := &corev1.Taint{Key: "dedicated.deckhouse.io", Value: "machines", Effect: "NoExecute"}
+	bears := func(o Order) bool {
+		return slices.ContainsFunc(Pod(o).Spec.Tolerations, func(each corev1.Toleration) bool { return each.ToleratesTaint(kept) })
+	}
+	toVolume := func(o *Order) { o.Target = Target{Volume: &Volume{ClaimName: "data"}, Size: 1 << 30} }
+	if !bears(order(httpSource(), toVolume)) {
+		t.Error("a volume on a node that is kept for machines is never filled")
+	}
+	if !bears(order(Source{Volume: &Volume{ClaimName: "data"}})) {
+		t.Error("a volume on a node that is kept for machines is never read")
+	}
+	if bears(order(httpSource())) {
+		t.Error("an import to the registry takes room that is kept for others")
+	}
+}
+
 func TestPodTellsWhomItWorksFor(t *testing.T) {
 	pod := Pod(order(httpSource(), func(o *Order) { o.Labels = map[string]string{"extra": "label"} }))
 	if pod.Namespace != "d8-virtualization" || pod.Name != "d8v-vi-importer-0dfe9d4c" || pod.Labels["extra"] != "label" {
