@@ -48,16 +48,7 @@ var Config = &pkg.HookConfig{
 			ExecuteHookOnEvents:          settings.No(),
 			ExecuteHookOnSynchronization: settings.No(),
 		},
-		{
-			Name:                         state,
-			APIVersion:                   "v1",
-			Kind:                         "Secret",
-			NamespaceSelector:            settings.InNamespace(),
-			NameSelector:                 settings.Named("module-state"),
-			JqFilter:                     `.data.defaultClassCreated // "" | @base64d`,
-			ExecuteHookOnEvents:          settings.No(),
-			ExecuteHookOnSynchronization: settings.No(),
-		},
+		settings.Own(state, "Secret", "module-state", `.data.defaultClassCreated // "" | @base64d`),
 	},
 }
 

@@ -22,15 +22,7 @@ const snapshot = "service"
 var Config = &pkg.HookConfig{
 	Queue:        settings.Queue,
 	OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderDiscovered},
-	Kubernetes: []pkg.KubernetesConfig{{
-		Name:                         snapshot,
-		APIVersion:                   "v1",
-		Kind:                         "Service",
-		NamespaceSelector:            settings.InNamespace(),
-		NameSelector:                 settings.Named("dvcr"),
-		JqFilter:                     ".spec.clusterIP",
-		ExecuteHookOnSynchronization: settings.No(),
-	}},
+	Kubernetes:   []pkg.KubernetesConfig{settings.Waking(settings.Own(snapshot, "Service", "dvcr", ".spec.clusterIP"))},
 }
 
 var _ = registry.RegisterFunc(Config, Handle)

@@ -27,16 +27,8 @@ var Config = &pkg.HookConfig{
 	Queue:        settings.Queue,
 	OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderDerived},
 	Schedule:     []pkg.ScheduleConfig{{Name: "renewal", Crontab: "17 4 * * *"}},
-	Kubernetes: []pkg.KubernetesConfig{{
-		Name:                         snapshot,
-		APIVersion:                   "v1",
-		Kind:                         "Secret",
-		NamespaceSelector:            settings.InNamespace(),
-		NameSelector:                 settings.Named("dvcr-secrets"),
-		JqFilter:                     `{"privateKey": .data.tokenPrivateKey, "httpSecret": .data.httpSecret, "pullToken": .data.pullToken}`,
-		ExecuteHookOnEvents:          settings.No(),
-		ExecuteHookOnSynchronization: settings.No(),
-	}},
+	Kubernetes: []pkg.KubernetesConfig{settings.Own(snapshot, "Secret", "dvcr-secrets",
+		`{"privateKey": .data.tokenPrivateKey, "httpSecret": .data.httpSecret, "pullToken": .data.pullToken}`)},
 }
 
 var _ = registry.RegisterFunc(Config, Handle)

@@ -46,15 +46,7 @@ var Config = &pkg.HookConfig{
 	Queue:        settings.Queue,
 	OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderFirst},
 	Schedule:     []pkg.ScheduleConfig{{Name: "rotation", Crontab: "*/10 * * * *"}},
-	Kubernetes: []pkg.KubernetesConfig{{
-		Name:                         snapshot,
-		APIVersion:                   "v1",
-		Kind:                         "Secret",
-		NamespaceSelector:            settings.InNamespace(),
-		NameSelector:                 settings.Named("virtualization-ca"),
-		JqFilter:                     filter,
-		ExecuteHookOnSynchronization: settings.No(),
-	}},
+	Kubernetes:   []pkg.KubernetesConfig{settings.Waking(settings.Own(snapshot, "Secret", "virtualization-ca", filter))},
 }
 
 var _ = registry.RegisterFunc(Config, Handle)

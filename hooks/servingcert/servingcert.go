@@ -51,16 +51,7 @@ func (s Service) Config() *pkg.HookConfig {
 		Queue:        settings.Queue,
 		OnBeforeHelm: &pkg.OrderedConfig{Order: settings.OrderDerived},
 		Schedule:     []pkg.ScheduleConfig{{Name: "renewal", Crontab: "42 4 * * *"}},
-		Kubernetes: []pkg.KubernetesConfig{{
-			Name:                         snapshot,
-			APIVersion:                   "v1",
-			Kind:                         "Secret",
-			NamespaceSelector:            settings.InNamespace(),
-			NameSelector:                 settings.Named(s.Secret),
-			JqFilter:                     `{"crt": .data."tls.crt", "key": .data."tls.key"}`,
-			ExecuteHookOnEvents:          settings.No(),
-			ExecuteHookOnSynchronization: settings.No(),
-		}},
+		Kubernetes:   []pkg.KubernetesConfig{settings.Own(snapshot, "Secret", s.Secret, `{"crt": .data."tls.crt", "key": .data."tls.key"}`)},
 	}
 }
 

@@ -94,6 +94,20 @@ func InNamespace() *pkg.NamespaceSelector {
 	return &pkg.NamespaceSelector{NameSelector: Named(Namespace)}
 }
 
+// Own subscribes to one object of the module's namespace, of an API group that has no name. It starts no hook.
+func Own(snapshot, kind, name, filter string) pkg.KubernetesConfig {
+	return pkg.KubernetesConfig{
+		Name: snapshot, APIVersion: "v1", Kind: kind, NamespaceSelector: InNamespace(), NameSelector: Named(name), JqFilter: filter,
+		ExecuteHookOnEvents: No(), ExecuteHookOnSynchronization: No(),
+	}
+}
+
+// Waking is a subscription whose events start the hook.
+func Waking(subscription pkg.KubernetesConfig) pkg.KubernetesConfig {
+	subscription.ExecuteHookOnEvents = nil
+	return subscription
+}
+
 // Named selects objects by name.
 func Named(names ...string) *pkg.NameSelector {
 	return &pkg.NameSelector{MatchNames: names}

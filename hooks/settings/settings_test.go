@@ -43,7 +43,7 @@ func TestPathsAreInTheSchemas(t *testing.T) {
 	internal, user := load(t, "values.yaml"), load(t, "config-values.yaml")
 	for _, path := range []string{
 		RootCA, ControllerCertificate, APICertificate, DVCRCertificate, DVCRServiceIP, DVCRTokenPrivateKey, DVCRTokenPublicKey,
-		DVCRHTTPSecret, DVCRPullToken, RefusedNetworks, DefaultClassCreated,
+		DVCRHTTPSecret, DVCRPullToken, DVCRVolumeClass, RefusedNetworks, DefaultClassCreated,
 	} {
 		if !strings.HasPrefix(path, "virtualization.internal.") || !known(internal, path) {
 			t.Errorf("openapi/values.yaml has no %s", path)
@@ -85,6 +85,15 @@ func TestSelectors(t *testing.T) {
 	}
 	if got := Named("a", "b").MatchNames; strings.Join(got, " ") != "a b" {
 		t.Errorf("names %v", got)
+	}
+	quiet := Own("found", "Secret", "one", ".data")
+	if quiet.Name != "found" || quiet.Kind != "Secret" || quiet.APIVersion != "v1" || quiet.NameSelector.MatchNames[0] != "one" ||
+		quiet.NamespaceSelector.NameSelector.MatchNames[0] != "d8-virtualization" || *quiet.ExecuteHookOnEvents || *quiet.ExecuteHookOnSynchronization {
+		t.Errorf("got %+v", quiet)
+	}
+	// Events start a hook unless it says otherwise.
+	if waking := Waking(quiet); waking.ExecuteHookOnEvents != nil || *waking.ExecuteHookOnSynchronization || quiet.ExecuteHookOnEvents == nil {
+		t.Errorf("got %+v", waking)
 	}
 	// Each subscription has an answer of its own that it may change.
 	one, other := No(), No()
