@@ -101,7 +101,11 @@ func TestAClusterThatGivesNoAnswer(t *testing.T) {
 			t.Errorf("%s: got %v", resource, got)
 		}
 	}
-	run(hooktest.Cluster{NoClient: errors.New("broken")}, inBucket, "{}").Fail(t, Handle)
+	lonely := run(hooktest.Cluster{}, inBucket, "{}")
+	lonely.Client = nil
+	if got := lonely.Fail(t, Handle); !strings.Contains(got.Error(), "the cluster can't be asked now, try again") {
+		t.Errorf("got %v", got)
+	}
 }
 
 func TestSizesThatCannotBeRead(t *testing.T) {

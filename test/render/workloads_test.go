@@ -354,9 +354,9 @@ func checkEngineTolerations(t *testing.T, object Object, path string) {
 	checkTrouble(t, object.GetKind()+" "+path, tolerations)
 }
 
-// enginePods are what the operators deploy, with all containers of the pods. Where an operator makes budgets itself,
+// operatorPods are what the operators deploy, with all containers of the pods. Where an operator makes budgets itself,
 // there are none here.
-var enginePods = map[string]struct {
+var operatorPods = map[string]struct {
 	kind       string
 	containers []string
 	budget     bool
@@ -370,7 +370,7 @@ var enginePods = map[string]struct {
 
 func checkEnginePods(t *testing.T, p platform, objects []Object) {
 	t.Helper()
-	for name, want := range enginePods {
+	for name, want := range operatorPods {
 		made := workload{Object: Object{Unstructured: &unstructured.Unstructured{}}}
 		made.SetKind(want.kind)
 		made.SetName(name)
