@@ -214,3 +214,24 @@ func TestExamplesPromiseSomething(t *testing.T) {
 		t.Errorf("only %d examples promise anything", promising)
 	}
 }
+
+// The short names vm and vmi are those of KubeVirt's kinds: a command with one shows nothing that the reader has made.
+func TestCommandsNameOurKinds(t *testing.T) {
+	foreign := regexp.MustCompile("(kubectl|d8 k) [^`|]*[ ,](vm|vms|vmi|vmis)([ ,/`]|$)")
+	for _, page := range documents(t) {
+		for number, line := range strings.Split(page.Text, "\n") {
+			// A heading may ask about that very thing.
+			if !strings.HasPrefix(line, "#") && foreign.MatchString(line) {
+				t.Errorf("%s:%d: %s", page.File, number+1, line)
+			}
+		}
+	}
+	for line, want := range map[string]bool{
+		"kubectl get vm -o wide": true, "see `d8 k -n team describe vm`": true, "kubectl get vd,vm": true, "kubectl delete vm/web": true,
+		"kubectl get vmclass": false, "d8v stop vm/web": false, "`kubectl get nodes` shows which vm": false,
+	} {
+		if foreign.MatchString(line) != want {
+			t.Errorf("%q: want %v", line, want)
+		}
+	}
+}
