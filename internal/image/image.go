@@ -134,14 +134,23 @@ func InspectTail(head, tail []byte, size int64) (Info, error) {
 // every place that the tables name with the file. Nothing may be given to QEMU
 // that this has not accepted. An error that is no *Error is r's.
 func InspectAt(r io.ReaderAt, size int64) (Info, error) {
+	v, err := viewOf(r, size)
+	if err != nil {
+		return Info{}, err
+	}
+	return inspect(v)
+}
+
+// viewOf is a view of a file of which any part can be read.
+func viewOf(r io.ReaderAt, size int64) (*view, error) {
 	if size < 0 {
-		return Info{}, corrupt("the length of the image is not known")
+		return nil, corrupt("the length of the image is not known")
 	}
 	v := &view{head: make([]byte, min(size, HeadSize)), all: r, size: size}
 	if err := readFull(r, v.head, 0); err != nil {
-		return Info{}, fmt.Errorf("read the beginning of the image: %w", err)
+		return nil, fmt.Errorf("read the beginning of the image: %w", err)
 	}
-	return inspect(v)
+	return v, nil
 }
 
 func inspect(v *view) (Info, error) {

@@ -58,6 +58,10 @@ type vmdkHeader struct {
 	footer      bool
 	newlines    string
 	compression uint16
+	// overhead is how much lies before the first grain.
+	overhead uint64
+	// last is the place of the last compressed grain, as far as tables were read.
+	last uint64
 }
 
 func isVMDK(head []byte) bool { return bytes.HasPrefix(head, []byte(vmdkMagic)) }
@@ -76,13 +80,27 @@ func parseVMDK(b []byte) *vmdkHeader {
 		directory:      le.Uint64(b[56:]),
 		newlines:       string(b[73:77]),
 		compression:    le.Uint16(b[77:]),
+		overhead:       le.Uint64(b[64:]),
 	}
 }
 
 func inspectVMDK(v *view) (Info, error) {
-	b, err := v.bytes("VMDK header", 0, vmdkHeaderSize)
+	h, err := readVMDK(v)
 	if err != nil {
 		return Info{}, err
+	}
+	return h.info(), nil
+}
+
+func (h *vmdkHeader) info() Info {
+	return Info{Format: FormatVMDK, VirtualSize: int64(h.capacity) * sectorSize}
+}
+
+// readVMDK reads the header and checks all that it leads to.
+func readVMDK(v *view) (*vmdkHeader, error) {
+	b, err := v.bytes("VMDK header", 0, vmdkHeaderSize)
+	if err != nil {
+		return nil, err
 	}
 	h := parseVMDK(b)
 	for _, check := range []func() error{
@@ -92,10 +110,10 @@ func inspectVMDK(v *view) (Info, error) {
 		func() error { return h.checkTables(v) },
 	} {
 		if err := check(); err != nil {
-			return Info{}, err
+			return nil, err
 		}
 	}
-	return Info{Format: FormatVMDK, VirtualSize: int64(h.capacity) * sectorSize}, nil
+	return h, nil
 }
 
 // check verifies what the header says by itself.
@@ -221,6 +239,7 @@ func (h *vmdkHeader) checkTables(v *view) error {
 	if err := walker.flush(); err != nil {
 		return err
 	}
+	h.last = walker.last
 	return walker.checkLast()
 }
 

@@ -63,6 +63,8 @@ type filling struct {
 	steps
 	// received counts what came from the source, over all attempts.
 	received int64
+	// byTables is true once an image's grains have turned out not to be in order.
+	byTables bool
 }
 
 // run begins as often as the image changes. What an earlier run has written is

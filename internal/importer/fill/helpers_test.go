@@ -57,7 +57,12 @@ func qcow2Disk() []byte {
 // qcow2File is an image of that disk, written by QEMU.
 func qcow2File(t testing.TB, name string) []byte {
 	t.Helper()
-	packed, err := os.Open(filepath.Join("..", "..", "image", "qcow2", "testdata", name+".qcow2.gz"))
+	return unpackedFile(t, "..", "..", "image", "qcow2", "testdata", name+".qcow2.gz")
+}
+
+func unpackedFile(t testing.TB, path ...string) []byte {
+	t.Helper()
+	packed, err := os.Open(filepath.Join(path...))
 	if err != nil {
 		t.Fatal(err)
 	}

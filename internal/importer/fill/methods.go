@@ -96,7 +96,7 @@ func (p *pass) reach(_ context.Context, m *mark) error {
 		return nil
 	}
 	kept := p.sink
-	kept.Written = m.written
+	kept.Written, kept.Grains = m.written, m.grains
 	return p.keep(kept, m.offset, m.hashes)
 }
 

@@ -22,6 +22,7 @@ import (
 const (
 	methodPlain   = "plain"
 	methodScatter = "scatter"
+	methodGrains  = "grains"
 	methodConvert = "convert"
 	methodStage   = "stage"
 )
@@ -37,8 +38,10 @@ type sink struct {
 	// Tables is the digest of a qcow2 image's tables.
 	Tables string `json:"tables,omitempty"`
 	// Written is what the volume has to hold for the checkpoint to be true.
-	Written []sample   `json:"written,omitempty"`
-	Image   image.Info `json:"image"`
+	Written []sample `json:"written,omitempty"`
+	// Grains is how far an image has come that is unpacked as it arrives.
+	Grains *grainState `json:"grains,omitempty"`
+	Image  image.Info  `json:"image"`
 	// Converted is how much of the disk a converter has finished, Seen what it was
 	// shown meanwhile.
 	Converted int64 `json:"converted,omitempty"`
@@ -64,10 +67,11 @@ type pass struct {
 	// raw are the bytes of a compressed file.
 	raw *stream.HashingReader
 
-	ranged    source.ReaderAt
-	structure *qcow2.Image
-	witness   *witness
-	window    *window
+	ranged      source.ReaderAt
+	structure   *qcow2.Image
+	witness     *witness
+	grainStream *image.GrainStream
+	window      *window
 }
 
 // close interrupts what still reads and counts what was received.
@@ -195,6 +199,10 @@ func (p *pass) choose(ctx context.Context) error {
 		}
 		p.Logger.Info("leaving the image to qemu-img", "cause", err)
 	}
+	if ordered, err := p.openGrains(); ordered || err != nil {
+		p.sink.Method = methodGrains
+		return err
+	}
 	p.sink.Method = methodConvert
 	return p.inspectWhole()
 }
@@ -240,7 +248,7 @@ func (p *pass) resume(ctx context.Context, c *report.Checkpoint) error {
 	cannot := func(why string) error { return &source.ChangedError{Why: why} }
 	from, resumable := p.Source.(source.Resumable)
 	switch {
-	case json.Unmarshal([]byte(c.Sink), &p.sink) != nil || !slices.Contains([]string{methodPlain, methodScatter, methodConvert}, p.sink.Method):
+	case json.Unmarshal([]byte(c.Sink), &p.sink) != nil || !slices.Contains([]string{methodPlain, methodScatter, methodGrains, methodConvert}, p.sink.Method):
 		return cannot("the checkpoint is of another version of the importer")
 	case !resumable || c.Validator == "":
 		return cannot("the source cannot be read from the middle on")
@@ -273,7 +281,7 @@ func (p *pass) restore(c *report.Checkpoint) error {
 	if p.sink.Method == methodConvert {
 		return p.restoreConversion()
 	}
-	if c.Offset <= 0 || c.Offset%p.chunk != 0 {
+	if c.Offset <= 0 || c.Offset%p.chunk != 0 || (p.sink.Method == methodGrains) != (p.sink.Grains != nil) {
 		return errors.New("the source cannot be read from there on")
 	}
 	return p.sums.restore(c.Hashes)
@@ -291,8 +299,11 @@ func (p *pass) resumeRanged(ctx context.Context, c *report.Checkpoint) error {
 	if err := p.openRanged(ctx, ranged, c.Validator); err != nil {
 		return err
 	}
-	if p.sink.Method == methodConvert {
+	switch p.sink.Method {
+	case methodConvert:
 		return p.resumeConversion()
+	case methodGrains:
+		return p.resumeGrains()
 	}
 	before := p.sink.Tables
 	if err := p.readTables(); err != nil {
@@ -315,6 +326,8 @@ func (p *pass) run(ctx context.Context) (*report.Result, error) {
 		err = p.plain(ctx)
 	case methodScatter:
 		err = p.scatter(ctx)
+	case methodGrains:
+		err = p.unpackGrains(ctx)
 	case methodConvert:
 		err = p.convert(ctx)
 	default:

@@ -71,8 +71,10 @@ type mark struct {
 	offset int64
 	// last is the mark at the end of the file.
 	last bool
-	// written is a proof of what is on the disk; one consumer sets it.
+	// written is a proof of what is on the disk; one consumer sets it, and grains
+	// where the file consists of them.
 	written []sample
+	grains  *grainState
 
 	mu     sync.Mutex
 	hashes map[string][]byte
