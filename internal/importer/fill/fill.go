@@ -22,6 +22,7 @@ package fill
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -74,7 +75,7 @@ func (f *filling) run(ctx context.Context) (*report.Result, error) {
 	var err error
 	for range maxAttempts {
 		var result *report.Result
-		if resume != nil && resume.Upload != "" {
+		if f.isOfStaging(resume) {
 			result, err = f.stage(ctx, f.Source, resume)
 		} else {
 			result, err = f.attempt(ctx, resume)
@@ -87,6 +88,16 @@ func (f *filling) run(ctx context.Context) (*report.Result, error) {
 		f.Logger.Info("beginning the image anew", "cause", changed.Why)
 	}
 	return nil, err
+}
+
+// isOfStaging tells that the checkpoint was made while the image was being staged: it
+// knows of an upload, or of a file in the registry, but of no way to fill a volume.
+func (f *filling) isOfStaging(c *report.Checkpoint) bool {
+	if c == nil || c.Upload != "" {
+		return c != nil
+	}
+	var remembered sink
+	return f.Stage != nil && json.Unmarshal([]byte(c.Sink), &remembered) == nil && remembered.Method == ""
 }
 
 // attempt is one pass over the image.

@@ -372,14 +372,18 @@ func TestStagingThatFails(t *testing.T) {
 }
 
 func TestStagingIsContinued(t *testing.T) {
-	place := &registry{}
-	from := newServer(qcow2File(t, "plain"))
-	resume := &report.Checkpoint{Order: "o", Offset: 7, Upload: "/v2/x"}
-	if _, err := Fill(context.Background(), Options{Source: from, Target: t.TempDir(), Size: size, Stage: place.stage, Resume: resume}); err != nil {
-		t.Fatal(err)
-	}
-	if place.resumed != resume || len(from.opened) != 1 {
-		t.Errorf("resumed %v, opened %v", place.resumed, from.opened)
+	for title, resume := range map[string]*report.Checkpoint{
+		"an upload":     {Order: "o", Offset: 7, Upload: "/v2/x"},
+		"a parked file": {Order: "o", Sink: `{"format":"","virtualSize":0,"parked":"sha256:00"}`},
+	} {
+		place := &registry{}
+		from := newServer(qcow2File(t, "plain"))
+		if _, err := Fill(context.Background(), Options{Source: from, Target: t.TempDir(), Size: size, Stage: place.stage, Resume: resume}); err != nil {
+			t.Fatal(err)
+		}
+		if place.resumed != resume || len(from.opened) != 1 {
+			t.Errorf("%s: resumed %v, opened %v", title, place.resumed, from.opened)
+		}
 	}
 }
 
