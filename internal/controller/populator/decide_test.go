@@ -196,7 +196,7 @@ func TestDecideWithAnImporter(t *testing.T) {
 		},
 		{
 			name: "of another order", observed: observe(prime("pv-1"), pod(running), func(o *Observed) { o.Source.Hash = "order-2" }),
-			told: "Pending StartingAnew", writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid", event: "Normal PopulationWaiting",
+			told: "Pending StartingAnew", writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid", acts: "forget", event: "Normal PopulationWaiting",
 		},
 		{
 			name: "tries again", observed: observe(prime("pv-1"), pod(terminated(1, report.Termination{Failure: &report.Failure{Reason: "SourceUnreachable", Message: "503"}}))),
@@ -265,7 +265,7 @@ func TestDecideWithAnImporter(t *testing.T) {
 		{
 			name: "upload was wrong", observed: observe(upload, prime("pv-1"), pod(failure("ChecksumMismatch", true))),
 			told: "Failed ChecksumMismatch again 11:59", event: "Warning PopulationFailed",
-			writes: "delete Secret d8v-importer-claim-uid, delete Ingress d8v-upload-claim-uid, delete Service d8v-upload-claim-uid, delete Pod d8v-importer-claim-uid",
+			writes: "delete Secret d8v-importer-claim-uid, delete Ingress d8v-upload-claim-uid, delete Service d8v-upload-claim-uid, delete Pod d8v-importer-claim-uid", acts: "forget",
 		},
 		{
 			name: "upload was too large", observed: observe(upload, prime("pv-1"), pod(failure("VolumeTooSmall", true))),
@@ -287,14 +287,28 @@ func TestDecideWithAnImporter(t *testing.T) {
 		},
 		{
 			name: "upload has expired", observed: observe(upload, prime("pv-1"), pod(running), serving, expired), told: "Pending StartingAnew",
-			writes: "delete Secret d8v-importer-claim-uid, delete Ingress d8v-upload-claim-uid, delete Service d8v-upload-claim-uid, delete Pod d8v-importer-claim-uid",
-			event:  "Normal PopulationWaiting",
+			writes: "delete Secret d8v-importer-claim-uid, delete Ingress d8v-upload-claim-uid, delete Service d8v-upload-claim-uid, delete Pod d8v-importer-claim-uid", acts: "forget",
+			event: "Normal PopulationWaiting",
 		},
 		{
 			name: "upload would have expired, but goes on", observed: observe(upload, prime("pv-1"), pod(running), serving, moving, func(o *Observed) { o.Now = now.Add(25 * time.Hour) }),
 			told: "Running Running upload", writes: "apply Secret, apply PartialObjectMetadata, apply Service, apply Ingress", acts: "checkpoint", event: "Normal PopulationStarted",
 		},
 	})
+}
+
+// A new importer begins where the last report says, not where the Secret does.
+func TestTheNextImporterGetsTheNewestCheckpoint(t *testing.T) {
+	secretOf := func(o Observed) *corev1.Secret {
+		return decide(o).Apply[0].Want.(*corev1.Secret)
+	}
+	told := secretOf(observe(prime("pv-1"), func(o *Observed) { o.Report = progress(7) }))
+	if got := string(told.Data["checkpoint"]); got != `{"order":"order-1"}` {
+		t.Errorf("checkpoint %q", got)
+	}
+	if _, there := secretOf(observe(prime("pv-1"))).Data["checkpoint"]; there {
+		t.Error("a checkpoint out of nothing")
+	}
 }
 
 func TestDecideTheHandover(t *testing.T) {
@@ -309,7 +323,7 @@ func TestDecideTheHandover(t *testing.T) {
 		{name: "importer done, volume was taken by somebody", observed: observe(prime("pv-1"), pod(done), volume("else"))},
 		{
 			name: "importer done, prime is gone", observed: observe(pod(done)), told: "Pending StartingAnew",
-			writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid", event: "Normal PopulationWaiting", message: "The filled volume was removed",
+			writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid", acts: "forget", event: "Normal PopulationWaiting", message: "The filled volume was removed",
 		},
 		{
 			name: "an ISO is no disk", told: "Failed FormatNotSupported permanent", event: "Warning PopulationFailed", message: "the source is an ISO",
@@ -324,11 +338,11 @@ func TestDecideTheHandover(t *testing.T) {
 		{name: "handed over, nothing else is left", observed: observe(held, volume("claim-uid"), marked, was, handing)},
 		{
 			name: "claim bound", observed: observe(held, prime("pv-1"), pod(done), volume("claim-uid"), marked, bound, was),
-			told: "Done Done result", writes: everything, event: "Normal PopulationSucceeded",
+			told: "Done Done result", writes: everything, acts: "forget", event: "Normal PopulationSucceeded",
 		},
 		{
 			name: "claim bound, importer gone", observed: observe(held, prime("pv-1"), volume("claim-uid"), marked, bound, was),
-			told: "Done Done result", writes: "delete Secret d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid", event: "Normal PopulationSucceeded",
+			told: "Done Done result", writes: "delete Secret d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid", acts: "forget", event: "Normal PopulationSucceeded",
 		},
 		{
 			name: "claim bound, prime gone", observed: observe(held, volume("claim-uid"), marked, bound, was),
@@ -350,16 +364,16 @@ func TestDecideTheEnd(t *testing.T) {
 		{name: "nothing was begun", observed: observe(deleted)},
 		{
 			name: "before the handover", observed: observe(deleted, held, prime("pv-1"), pod(done), volume("prime-uid")),
-			writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid",
+			writes: "delete Secret d8v-importer-claim-uid, delete Pod d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid", acts: "forget",
 		},
 		{
-			name: "before the handover, on a storage that keeps volumes", acts: "give volume up",
+			name: "before the handover, on a storage that keeps volumes", acts: "give volume up, forget",
 			observed: observe(deleted, held, prime("pv-1"), volume("prime-uid"), func(o *Observed) { o.Volume.Spec.PersistentVolumeReclaimPolicy = "Retain" }),
 			writes:   "delete Secret d8v-importer-claim-uid",
 		},
 		{
 			name: "after the handover", observed: observe(deleted, held, prime("pv-1"), volume("claim-uid"), marked),
-			writes: "delete Secret d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid",
+			writes: "delete Secret d8v-importer-claim-uid, delete PersistentVolumeClaim d8v-prime-claim-uid", acts: "forget",
 		},
 		{name: "nothing is left", observed: observe(deleted, held), writes: "delete Secret d8v-importer-claim-uid, release", acts: "forget"},
 		{

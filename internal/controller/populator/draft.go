@@ -111,6 +111,10 @@ func (d *draft) order() importerpod.Order {
 			Size:   d.guestSize(),
 		},
 	}
+	if d.Report != nil {
+		// The Secret's is written now and then only.
+		order.Checkpoint = d.Report.Checkpoint
+	}
 	if d.Source.DVCR == nil {
 		order.Target.Stage = stageOf(d.Claim, d.RegistryAddress).Reference
 	}
@@ -168,13 +172,14 @@ func (d *draft) removeAll() {
 	}
 	if d.Pod == nil && d.Prime == nil {
 		d.out.Unstage = stageOf(d.Claim, d.RegistryAddress).Reference != ""
-		d.out.Forget = true
 		d.out.Finalizer = shared.FinalizerRemove
 	}
 }
 
-// removeImporter deletes the Pod last: as long as it is there, the others may be.
+// removeImporter deletes the Pod last: as long as it is there, the others may be. How
+// far it has come is of no use to the next one.
 func (d *draft) removeImporter() {
+	d.out.Forget = true
 	name := metav1.ObjectMeta{Namespace: d.Settings.Namespace, Name: importerName(d.Claim.UID)}
 	upload := metav1.ObjectMeta{Namespace: d.Settings.Namespace, Name: importerpod.UploadName(d.Claim.UID)}
 	d.out.Delete = append(d.out.Delete, &corev1.Secret{ObjectMeta: name})
