@@ -57,9 +57,18 @@ func Load(order, stateDir, otherFile string, status *Status, logger *slog.Logger
 	c.attempts = 1
 	if newest != nil {
 		c.sequence, c.attempts = newest.Sequence, newest.Attempts+1
+		c.tellAgain(newest)
 	}
 	status.Attempt(c.attempts)
 	return c, newest
+}
+
+// tellAgain tells of a checkpoint that another importer has made: the controller may
+// have been started since, and know only what it is told.
+func (c *Checkpoints) tellAgain(newest *report.Checkpoint) {
+	if content, err := newest.Marshal(); err == nil {
+		c.status.Checkpointed(content)
+	}
 }
 
 // Attempt counts that the import goes on after a failure.

@@ -42,9 +42,14 @@ func TestCheckpointsGoFromImporterToImporter(t *testing.T) {
 		t.Errorf("%d attempts", progress.Attempts)
 	}
 	// On another node there is the Secret only.
+	status = &Status{}
 	second, resume := Load("order", t.TempDir(), other, status, silent)
 	if resume == nil || resume.Offset != 10 {
 		t.Errorf("got %+v", resume)
+	}
+	// A controller that was started since learns of it before there is another one.
+	if progress, _ := status.Sample(); !strings.Contains(string(progress.Checkpoint), `"sequence":1,"offset":10`) {
+		t.Errorf("checkpoint %s", progress.Checkpoint)
 	}
 	second.Save(report.Checkpoint{Offset: 5})
 	if progress, _ := status.Sample(); !strings.Contains(string(progress.Checkpoint), `"sequence":2`) {

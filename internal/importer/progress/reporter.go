@@ -22,6 +22,9 @@ import (
 const (
 	// reportInterval is the least time between two posts.
 	reportInterval = 2 * time.Second
+	// checkpointInterval is the least time from a post to one that only brings a new
+	// checkpoint. What was stored since is what a killed importer costs.
+	checkpointInterval = 250 * time.Millisecond
 	// heartbeat is how often the speed is posted while the percentage stays.
 	heartbeat = 10 * time.Second
 	// reportTimeout bounds one post.
@@ -52,6 +55,8 @@ func (r *Reporter) Start(ctx context.Context, transferred func() int64, total in
 type Sampled interface {
 	// Sample returns the progress without speeds, and how many bytes were moved.
 	Sample() (report.Progress, int64)
+	// News gets something after each new checkpoint.
+	News() <-chan struct{}
 }
 
 // Follow posts the status until the returned function is called.
@@ -59,11 +64,16 @@ func (r *Reporter) Follow(ctx context.Context, status Sampled) (stop func()) {
 	if r == nil || r.URL == "" {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	following, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.loop(ctx, status)
+		f := &follower{Reporter: r, status: status, meter: newMeter(r.Clock.Now())}
+		f.loop(following)
+		if ctx.Err() != nil {
+			// Whoever takes over begins with the newest of what was not told yet.
+			f.tellCheckpoint(context.WithoutCancel(ctx))
+		}
 	}()
 	return func() {
 		cancel()
@@ -71,35 +81,87 @@ func (r *Reporter) Follow(ctx context.Context, status Sampled) (stop func()) {
 	}
 }
 
-func (r *Reporter) loop(ctx context.Context, status Sampled) {
-	ticker := r.Clock.NewTicker(reportInterval)
+// follower is a Reporter at work.
+type follower struct {
+	*Reporter
+	status Sampled
+	meter  *meter
+	// at is when something was posted last.
+	at time.Time
+}
+
+func (f *follower) loop(ctx context.Context) {
+	ticker := f.Clock.NewTicker(reportInterval)
 	defer ticker.Stop()
-	meter := newMeter(r.Clock.Now())
-	for first := true; ; first = false {
-		now := r.Clock.Now()
-		progress, moved := status.Sample()
-		meter.measure(now, moved, &progress)
-		meter.settle(moved, &progress)
-		if meter.worthPosting(now, progress) || first {
-			r.post(ctx, progress)
-		}
+	news := f.status.News()
+	f.tell(ctx, true)
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C():
+			f.tell(ctx, false)
+		case <-news:
+			if !f.pause(ctx, checkpointInterval-f.Clock.Since(f.at)) {
+				return
+			}
+			f.tellCheckpoint(ctx)
 		}
 	}
 }
 
-// post sends one report. The token goes only to the URL that was given.
-func (r *Reporter) post(ctx context.Context, progress report.Progress) {
-	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
-	defer cancel()
-	if err := r.send(ctx, progress); err != nil && ctx.Err() == nil {
-		r.Logger.Debug("posting progress", "error", err)
+// pause is false if the context ended first.
+func (f *follower) pause(ctx context.Context, wait time.Duration) bool {
+	if wait <= 0 {
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-f.Clock.After(wait):
+		return true
 	}
 }
 
+// tell posts how far the import is, if that is worth it.
+func (f *follower) tell(ctx context.Context, first bool) {
+	now := f.Clock.Now()
+	progress, moved := f.status.Sample()
+	f.meter.measure(now, moved, &progress)
+	f.meter.settle(moved, &progress)
+	if f.meter.worthPosting(now, progress) || first {
+		f.meter.previous = progress
+		f.post(ctx)
+	}
+}
+
+// tellCheckpoint posts a new checkpoint with the numbers of before: others would make
+// the controller write a status that hardly differs.
+func (f *follower) tellCheckpoint(ctx context.Context) {
+	progress, _ := f.status.Sample()
+	if bytes.Equal(progress.Checkpoint, f.meter.previous.Checkpoint) {
+		return
+	}
+	f.meter.previous.Checkpoint = progress.Checkpoint
+	f.post(ctx)
+}
+
+// post sends one report. A checkpoint that did not arrive goes with the next one.
+func (f *follower) post(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err := f.send(bounded, f.meter.previous)
+	f.at = f.Clock.Now()
+	if err == nil {
+		return
+	}
+	f.meter.previous.Checkpoint = nil
+	if ctx.Err() == nil {
+		f.Logger.Debug("posting progress", "error", err)
+	}
+}
+
+// send makes one request. The token goes only to the URL that was given.
 func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
 	signed, err := r.Token()
 	if err != nil {

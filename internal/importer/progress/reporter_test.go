@@ -5,6 +5,7 @@ package progress
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -130,6 +131,72 @@ func TestReporterPostsToTheReportServer(t *testing.T) {
 	fake.Step(2 * time.Second)
 	wait(500)
 	stop()
+}
+
+// A new checkpoint does not wait for the next report, but for a while after the last.
+func TestReporterTellsOfCheckpointsAtOnce(t *testing.T) {
+	posted, fails := make(chan report.Progress, 10), atomic.Bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var progress report.Progress
+		if err := json.NewDecoder(r.Body).Decode(&progress); err != nil {
+			t.Error(err)
+		}
+		if fails.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		posted <- progress
+	}))
+	t.Cleanup(server.Close)
+	fake := clocktesting.NewFakeClock(start)
+	reporter := &Reporter{URL: server.URL, Token: dvcr.StaticToken("t"), Client: server.Client(), Clock: fake, Logger: slog.New(slog.DiscardHandler)}
+	status, moved := &Status{}, atomic.Int64{}
+	status.Begin("", moved.Load, 0, 1000)
+	ctx, kill := context.WithCancel(t.Context())
+	stop := reporter.Follow(ctx, status)
+	expect := func(checkpoint string, transferred int64) {
+		t.Helper()
+		select {
+		case got := <-posted:
+			if string(got.Checkpoint) != checkpoint || got.TransferredBytes != transferred {
+				t.Fatalf("got %s and %d bytes, want %s and %d", got.Checkpoint, got.TransferredBytes, checkpoint, transferred)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s is not told", checkpoint)
+		}
+	}
+	expect("", 0)
+	waits := func() {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); fake.Waiters() < 2; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("it does not wait")
+			}
+		}
+	}
+	moved.Store(500)
+	status.Checkpointed(json.RawMessage("1"))
+	waits()
+	status.Checkpointed(json.RawMessage("2"))
+	fake.Step(250 * time.Millisecond)
+	expect("2", 0)
+	// One that did not arrive goes with the next report.
+	fails.Store(true)
+	status.Checkpointed(json.RawMessage("3"))
+	waits()
+	fake.Step(250 * time.Millisecond)
+	expect("3", 0)
+	fails.Store(false)
+	fake.Step(1500 * time.Millisecond)
+	expect("3", 500)
+	// What an importer that is being stopped has not told is the last it tells.
+	status.Checkpointed(json.RawMessage("4"))
+	waits()
+	kill()
+	expect("4", 500)
+	stop()
+	if len(posted) != 0 {
+		t.Errorf("%d posts more", len(posted))
+	}
 }
 
 // A controller that is away, refuses or hangs must not disturb the import.

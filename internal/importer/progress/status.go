@@ -21,6 +21,8 @@ type Status struct {
 	base        int64
 	// moved are the bytes of earlier phases.
 	moved int64
+	// news is for whoever waits for checkpoints; nil until somebody does.
+	news chan struct{}
 }
 
 // Begin starts to count: transferred, which is at base now, goes up to total.
@@ -106,6 +108,21 @@ func (s *Status) Checkpointed(encoded json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.progress.Checkpoint = encoded
+	select {
+	case s.news <- struct{}{}:
+	default: // Nobody waits, or has been told and has not looked yet.
+	}
+}
+
+// News gets something after each checkpoint that is new since it was called first.
+// There is one channel, so it is for one reader.
+func (s *Status) News() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.news == nil {
+		s.news = make(chan struct{}, 1)
+	}
+	return s.news
 }
 
 // Sample returns the progress without speeds, and how many bytes were moved.
