@@ -36,6 +36,7 @@ func addControllers(mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return err
 	}
+	settings.Reports.Await(mgr.Elected())
 	mgr.GetWebhookServer().Register(reportserver.Path, settings.Reports)
 	if err := controller.Setup(mgr, settings); err != nil {
 		return err

@@ -29,6 +29,9 @@ const (
 	heartbeat = 10 * time.Second
 	// reportTimeout bounds one post.
 	reportTimeout = 5 * time.Second
+	// replicaTries is how often a report is sent again because the replica that got it is
+	// not the one that works. Each connection leads to any of them.
+	replicaTries = 10
 	// maxAnswer is more than the controller has to say.
 	maxAnswer = 64 << 10
 )
@@ -161,7 +164,7 @@ func (f *follower) post(ctx context.Context) {
 	}
 }
 
-// send makes one request. The token goes only to the URL that was given.
+// send brings a report to the replica of the controller that works.
 func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
 	signed, err := r.Token()
 	if err != nil {
@@ -171,22 +174,33 @@ func (r *Reporter) send(ctx context.Context, progress report.Progress) error {
 	if err != nil {
 		return err
 	}
+	status := http.StatusMisdirectedRequest
+	for try := 0; try < replicaTries && status == http.StatusMisdirectedRequest; try++ {
+		if status, err = r.request(ctx, signed, body); err != nil {
+			return err
+		}
+	}
+	if status/100 != 2 {
+		return fmt.Errorf("the controller answers %d", status)
+	}
+	return nil
+}
+
+// request sends a report once. The token goes only to the URL that was given.
+func (r *Reporter) request(ctx context.Context, signed string, body []byte) (status int, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+signed)
 	response, err := r.Client.Do(request)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswer))
-	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("the controller answers %d", response.StatusCode)
-	}
-	return nil
+	return response.StatusCode, nil
 }
 
 // meter turns byte counts into speeds and knows what was posted last.

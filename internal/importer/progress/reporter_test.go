@@ -9,9 +9,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,6 +198,42 @@ func TestReporterTellsOfCheckpointsAtOnce(t *testing.T) {
 	stop()
 	if len(posted) != 0 {
 		t.Errorf("%d posts more", len(posted))
+	}
+}
+
+// A report goes on until it meets the replica that works, on a connection for each try.
+func TestReporterFindsTheReplicaThatWorks(t *testing.T) {
+	for _, tc := range []struct {
+		misled int32
+		posts  int32
+		err    string
+	}{
+		{0, 1, ""},
+		{3, 4, ""},
+		{1000, 10, "the controller answers 421"},
+	} {
+		var posts, connections atomic.Int32
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if body, err := io.ReadAll(r.Body); err != nil || !strings.Contains(string(body), `"transferredBytes":7`) {
+				t.Errorf("body %s, %v", body, err)
+			}
+			if posts.Add(1) <= tc.misled {
+				w.Header().Set("Connection", "close")
+				w.WriteHeader(http.StatusMisdirectedRequest)
+			}
+		}))
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				connections.Add(1)
+			}
+		}
+		server.Start()
+		t.Cleanup(server.Close)
+		reporter := &Reporter{URL: server.URL, Token: dvcr.StaticToken("t"), Client: server.Client()}
+		err := reporter.send(t.Context(), report.Progress{TransferredBytes: 7})
+		if posts.Load() != tc.posts || connections.Load() != tc.posts || (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
+			t.Errorf("after %d: %d posts over %d connections, %v", tc.misled, posts.Load(), connections.Load(), err)
+		}
 	}
 }
 

@@ -52,6 +52,8 @@ type Report struct {
 type Server struct {
 	verifier Verifier
 	clock    clock.PassiveClock
+	// leading is closed when the controllers of this process work; nil if they always do.
+	leading <-chan struct{}
 
 	mu      sync.Mutex
 	reports map[token.Subject]Report
@@ -65,6 +67,23 @@ func New(verifier Verifier, clock clock.PassiveClock) *Server {
 		clock:    clock,
 		reports:  map[token.Subject]Report{},
 		events:   map[string][]chan event.GenericEvent{},
+	}
+}
+
+// Await makes the server send importers elsewhere until the channel is closed: of several
+// replicas only one reconciles, and what another one is told is lost. It is called before
+// the server serves.
+func (s *Server) Await(leading <-chan struct{}) { s.leading = leading }
+
+func (s *Server) leads() bool {
+	if s.leading == nil {
+		return true
+	}
+	select {
+	case <-s.leading:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -110,6 +129,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="reports"`)
 		http.Error(w, "a token of this import is needed", http.StatusUnauthorized)
+		return
+	}
+	if !s.leads() {
+		// The next connection may lead to another replica.
+		w.Header().Set("Connection", "close")
+		http.Error(w, "another replica takes the reports", http.StatusMisdirectedRequest)
 		return
 	}
 	progress, problem := decode(http.MaxBytesReader(w, r.Body, maxBody))

@@ -49,6 +49,25 @@ func post(s *Server, authorization, body string) *httptest.ResponseRecorder {
 	return response
 }
 
+// Of several replicas only the one that reconciles has a use for reports.
+func TestReplicaThatDoesNotLeadSendsImportersElsewhere(t *testing.T) {
+	s, _ := newServer()
+	elected := make(chan struct{})
+	s.Await(elected)
+	w := post(s, "Bearer VirtualImage/team/debian/1", `{"transferredBytes":1}`)
+	if _, known := s.Latest(debian); known || w.Code != http.StatusMisdirectedRequest || w.Header().Get("Connection") != "close" {
+		t.Errorf("status %d, %v, known %t", w.Code, w.Header(), known)
+	}
+	if w := post(s, "Bearer forged", `{}`); w.Code != http.StatusUnauthorized {
+		t.Errorf("a stranger gets %d", w.Code)
+	}
+	close(elected)
+	w = post(s, "Bearer VirtualImage/team/debian/1", `{"transferredBytes":1}`)
+	if _, known := s.Latest(debian); !known || w.Code != http.StatusNoContent {
+		t.Errorf("status %d, known %t", w.Code, known)
+	}
+}
+
 func TestLatestIsTheNewest(t *testing.T) {
 	s, clock := newServer()
 	if _, ok := s.Latest(debian); ok {
