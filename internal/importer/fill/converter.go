@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/deckhouse/virtualization/internal/confine"
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
@@ -127,8 +128,8 @@ func (c Converter) run(ctx context.Context, job conversion, ready func()) (spent
 	if err != nil {
 		return 0, err
 	}
-	limits := confinement{readable: c.Readable, writable: []string{os.DevNull, job.disk.Path()}}
-	err = limits.run(func() (err error) {
+	limits := confine.Files{Readable: c.Readable, Writable: []string{os.DevNull, job.disk.Path()}}
+	err = limits.Run(func() (err error) {
 		spent, err = c.runConfined(ctx, job, arguments, ready)
 		return err
 	})

@@ -1,7 +1,9 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fill
+// Package confine keeps the programs that we start from the files that are none of
+// their business.
+package confine
 
 import (
 	"errors"
@@ -26,27 +28,29 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 )
 
-// confinement is what the programs that a thread starts may open.
-type confinement struct {
-	// readable are files and directories with all below them; those that are not
+// Files are what a program may open.
+type Files struct {
+	// Readable are files and directories with all below them; those that are not
 	// there are passed over.
-	readable []string
-	writable []string
+	Readable []string
+	// Writable are files. One that is not there is an error.
+	Writable []string
 }
 
-// run calls f on a thread of its own whose children are confined. The converter
-// reads what strangers wrote: should one take it over, the importer's token and
-// credentials, which lie in files, are out of its reach. The network is left to
-// the pod's policy: what the kernel can forbid here has too many ways around it. A
-// kernel that cannot do that is no reason not to convert.
-func (c confinement) run(f func() error) error {
+// Run calls f on a thread of its own whose children are confined. A program
+// that reads what strangers wrote may be taken over by them: tokens and credentials,
+// which lie in files, are then out of its reach. The network is left to the pod's
+// policy: what the kernel can forbid here has too many ways around it. On a kernel
+// that cannot do that f is called all the same. The error is that of f, or tells that
+// the thread could not be confined.
+func (c Files) Run(f func() error) error {
 	ended := make(chan error, 1)
 	go func() {
 		// The thread ends with this goroutine: nothing else may run on it. It has
 		// to live as long as the child, which dies with it.
 		runtime.LockOSThread()
 		if err := c.apply(); err != nil {
-			ended <- fmt.Errorf("confine the converter: %w", err)
+			ended <- fmt.Errorf("confine a program: %w", err)
 			return
 		}
 		ended <- f()
@@ -54,15 +58,15 @@ func (c confinement) run(f func() error) error {
 	return <-ended
 }
 
-// canConfine is false if the kernel is too old or it is switched off.
-func canConfine() bool {
+// IsPossible is false if the kernel is too old or it is switched off.
+func IsPossible() bool {
 	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	return errno == 0
 }
 
 // apply confines the calling thread.
-func (c confinement) apply() error {
-	if !canConfine() {
+func (c Files) apply() error {
+	if !IsPossible() {
 		return nil
 	}
 	attributes := unix.LandlockRulesetAttr{Handled_access_fs: allFiles}
@@ -71,12 +75,12 @@ func (c confinement) apply() error {
 		return errno
 	}
 	defer unix.Close(int(ruleset))
-	for _, path := range c.readable {
+	for _, path := range c.Readable {
 		if err := allow(int(ruleset), path, dirReading); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	for _, path := range c.writable {
+	for _, path := range c.Writable {
 		if err := allow(int(ruleset), path, fileWriting); err != nil {
 			return err
 		}
