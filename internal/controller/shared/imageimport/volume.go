@@ -53,12 +53,13 @@ func (d *draft) inspects() bool {
 	return d.Image.OnVolume() && (source.HTTP != nil || source.Registry != nil)
 }
 
-// isVolumeLost tells that an image that was ready has no volume any more.
+// isVolumeLost tells that an image that was ready has no volume any more. A claim that
+// is not bound was made again, and may still come to its volume.
 func (d *draft) isVolumeLost() bool {
 	if !d.before.isReady() && d.before.Phase != v1alpha2.ImagePVCLost {
 		return false
 	}
-	return d.Volume.Claim == nil || d.Volume.Claim.Status.Phase == corev1.ClaimLost
+	return d.Volume.Claim == nil || d.Volume.Claim.Status.Phase != corev1.ClaimBound
 }
 
 // isVolumeFilled tells that the volume holds the content. That is marked on the
@@ -338,9 +339,12 @@ func ownedClaim(claim *corev1.PersistentVolumeClaim, image Image) *corev1.Persis
 func (d *draft) volumeLost() Decision {
 	message := fmt.Sprintf("PersistentVolumeClaim %s/%s with the content of the image is gone; restore it from a backup under that name, "+
 		"or delete the image and make it again", d.Image.Namespace, d.Image.owner().ClaimName())
-	if claim := d.Volume.Claim; claim != nil {
+	switch claim := d.Volume.Claim; {
+	case claim != nil && claim.Status.Phase == corev1.ClaimLost:
 		message = fmt.Sprintf("PersistentVolumeClaim %s/%s has lost its volume %s; restore the volume, or delete the image and make it again",
 			claim.Namespace, claim.Name, claim.Spec.VolumeName)
+	case claim != nil:
+		message = fmt.Sprintf("PersistentVolumeClaim %s/%s was made again and is not bound to a volume yet", claim.Namespace, claim.Name)
 	}
 	d.phase(v1alpha2.ImagePVCLost)
 	d.notReady(v1alpha2.ReasonPVCLost, message)

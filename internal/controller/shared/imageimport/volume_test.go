@@ -184,6 +184,10 @@ func TestDecideVolume(t *testing.T) {
 			name: "volume is gone", observed: observe(onVolume, withReady, withClaim(corev1.ClaimLost)),
 			phase: "PVCLost", ready: "False/PVCLost", source: "True/DatasourceReady", progress: "100%", message: "has lost its volume pv-1", event: "Warning ImageLost",
 		},
+		{
+			name: "claim was made again", observed: observe(onVolume, withReady, withClaim(corev1.ClaimPending)),
+			phase: "PVCLost", ready: "False/PVCLost", source: "True/DatasourceReady", progress: "100%", message: "was made again and is not bound", event: "Warning ImageLost",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.check(t, Decide(tc.observed)) })
 	}
