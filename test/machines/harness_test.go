@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,8 +46,9 @@ import (
 	"github.com/deckhouse/virtualization/internal/testing/engine"
 )
 
-// patience is how long a test waits for something that takes milliseconds.
-const patience = 20 * time.Second
+// patience is how long a test waits for something that takes milliseconds, on a busy
+// machine.
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(klog.NewKlogr())
@@ -141,6 +143,9 @@ type writeLog struct {
 	mu      sync.Mutex
 	entries []string
 	fault   fault
+	// underway counts the writes that are not noted yet. What they did may be seen on the
+	// server before they are.
+	underway int
 }
 
 // fault makes the write after so many others fail: before it reached the server,
@@ -197,6 +202,8 @@ func (l *writeLog) count(restConfig *rest.Config) *rest.Config {
 			if request.Method == http.MethodGet || strings.Contains(request.URL.Path, "/events") {
 				return next.RoundTrip(request)
 			}
+			l.begin(1)
+			defer l.begin(-1)
 			lost := l.due()
 			if lost == lostRequest {
 				return nil, errLost
@@ -225,13 +232,41 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
+// begin counts the writes that are underway.
+func (l *writeLog) begin(count int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.underway += count
+}
+
 // take returns what was written since the last call.
 func (l *writeLog) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for l.underway > 0 {
+		l.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		l.mu.Lock()
+	}
 	entries := l.entries
 	l.entries = nil
 	return entries
+}
+
+// settled is long enough for what must not happen to be seen.
+const settled = 300 * time.Millisecond
+
+// goesQuiet waits until the controllers write nothing for a while.
+func (w *world) goesQuiet() {
+	w.t.Helper()
+	w.writes.take()
+	controllertest.Eventually(w.t, func() error {
+		time.Sleep(settled)
+		if writes := w.writes.take(); len(writes) > 0 {
+			return fmt.Errorf("written in the steady state:\n%s", strings.Join(writes, "\n"))
+		}
+		return nil
+	})
 }
 
 // create makes an object and, when it has one, its status.
@@ -342,6 +377,21 @@ func (w *world) engineMachine(name string) *virtv1.VirtualMachine {
 
 func (w *world) guest(name string) *virtv1.VirtualMachineInstance {
 	return &virtv1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+}
+
+// waitForEvents waits until all of the reasons were told about an object: events are told
+// in the background.
+func (w *world) waitForEvents(name string, reasons ...string) {
+	w.t.Helper()
+	controllertest.Eventually(w.t, func() error {
+		told := w.events(name)
+		for _, reason := range reasons {
+			if !slices.Contains(told, reason) {
+				return fmt.Errorf("%s is not among the events of %s: %v", reason, name, told)
+			}
+		}
+		return nil
+	})
 }
 
 // events lists what was told about an object, as reasons.

@@ -4,7 +4,6 @@
 package machines
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,11 +80,7 @@ func TestPowerOperations(t *testing.T) {
 	w.completes(w.order("web", "Start"))
 	w.waitForPhase(machine, "Running")
 
-	w.writes.take()
-	time.Sleep(300 * time.Millisecond)
-	if writes := w.writes.take(); len(writes) > 0 {
-		t.Errorf("writes after all is done:\n%s", strings.Join(writes, "\n"))
-	}
+	w.goesQuiet()
 }
 
 func TestMigration(t *testing.T) {
@@ -198,16 +193,18 @@ func TestNotApplicable(t *testing.T) {
 	w.waitForOperation(w.order("web", "Stop"), "Failed", "NotApplicableForVirtualMachineRunPolicy")
 	w.waitForOperation(w.order("gone", "Stop"), "Failed", "VirtualMachineNotFound")
 	w.completes(w.order("web", "Restart"))
-	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.RunPolicy = "Manual" })
+	w.changeKnown(machine, func(m *v1alpha2.VirtualMachine) { m.Spec.RunPolicy = "Manual" })
 	start := w.order("web", "Start")
 	w.waitForOperation(start, "Failed", "NotApplicableForVirtualMachinePhase")
-	// Events are told in the background.
-	for deadline := time.Now().Add(patience); !slices.Contains(w.events(start.Name), "NotApplicableForVirtualMachinePhase"); {
-		if time.Now().After(deadline) {
-			t.Fatalf("events %v", w.events(start.Name))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	w.waitForEvents(start.Name, "NotApplicableForVirtualMachinePhase")
+}
+
+// changeKnown changes a machine and waits until the controllers know: an order that comes
+// next is judged by the machine that they know.
+func (w *world) changeKnown(machine *v1alpha2.VirtualMachine, change func(*v1alpha2.VirtualMachine)) {
+	w.t.Helper()
+	update(w, machine, change)
+	wait(w, machine, "the change noticed", func(m *v1alpha2.VirtualMachine) bool { return m.Status.ObservedGeneration == m.Generation })
 }
 
 // A migration may slow the guest down if the operation and the machine's policy let it,
@@ -238,12 +235,10 @@ func TestForcedMigration(t *testing.T) {
 
 	w.completes(w.order("web", "Migrate"))
 	labelled("")
-	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysForced" })
+	w.changeKnown(machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysForced" })
 	w.completes(w.order("web", "Migrate"))
 	labelled("forced")
-	update(w, machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysSafe" })
-	// An order is judged by the machine that the controllers know.
-	wait(w, machine, "the policy", func(m *v1alpha2.VirtualMachine) bool { return m.Status.ObservedGeneration == m.Generation })
+	w.changeKnown(machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysSafe" })
 	w.waitForOperation(w.order("web", "Migrate", forced), "Failed", "NotApplicableForLiveMigrationPolicy")
 }
 
@@ -260,11 +255,7 @@ func TestRestartOntoAFormerNode(t *testing.T) {
 	if after := w.guestUID(); after == before {
 		t.Error("it is still the same guest")
 	}
-	for deadline := time.Now().Add(patience); !slices.Contains(w.events("web"), "RestartedToApplyChanges"); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("events %v", w.events("web"))
-		}
-	}
+	w.waitForEvents("web", "RestartedToApplyChanges")
 }
 
 // A machine whose disk another one has taken since it was stopped is not started.

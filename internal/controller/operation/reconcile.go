@@ -71,22 +71,34 @@ func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachin
 			decided.order, decided.RequeueAfter = nil, writers.ReservationTime
 		}
 	}
-	if decided.order == nil {
-		return decided.Plan
+	if given := decided.order; given != nil {
+		outcome := decided.Status
+		decided.Actions = []shared.Action{{Name: "giving the order", Run: func(ctx context.Context) error {
+			return r.carryOut(ctx, observed, given, outcome)
+		}}}
 	}
-	given, outcome := decided.order, decided.Status
-	decided.Actions = []shared.Action{{Name: "giving the order", Run: func(ctx context.Context) error {
-		err := r.give(ctx, observed, given)
-		after := given.sent
-		if refusal := shared.RefusalOf(err); refusal != nil {
-			err, after = nil, given.refused(refusal.Message)
-		}
-		if err == nil {
-			withState(observed.Operation, after, observed.Now).Status.DeepCopyInto(&outcome.Status)
-		}
-		return err
-	}}}
 	return decided.Plan
+}
+
+// carryOut gives the order and puts what that came to into the status. The events of the
+// plan are about the state before; that the order was refused is told here.
+func (r *reconciler) carryOut(ctx context.Context, o Observed, given *order, outcome *v1alpha2.VirtualMachineOperation) error {
+	err := r.give(ctx, o, given)
+	refusal := shared.RefusalOf(err)
+	if err != nil && refusal == nil {
+		return err
+	}
+	after := given.sent
+	if refusal != nil {
+		after = given.refused(refusal.Message)
+	}
+	withState(o.Operation, after, o.Now).Status.DeepCopyInto(&outcome.Status)
+	if refusal != nil {
+		for _, event := range events(o.Operation, outcome) {
+			r.Recorder.Event(o.Operation, event.Type, event.Reason, event.Message)
+		}
+	}
+	return nil
 }
 
 // give hands an order to the engine. The patch is bound to the version that the

@@ -6,6 +6,8 @@ package operation
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +40,7 @@ type stage struct {
 	deny error
 	// graces are the times that deleted pods were given.
 	graces []int64
+	events *record.FakeRecorder
 }
 
 func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
@@ -48,7 +51,7 @@ func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
 			t.Fatal(err)
 		}
 	}
-	s := &stage{t: t}
+	s := &stage{t: t, events: record.NewFakeRecorder(20)}
 	o.Engine.ResourceVersion = ""
 	objects := append([]client.Object{o.Operation, o.Machine, o.Engine}, more...)
 	if o.Guest != nil {
@@ -85,7 +88,7 @@ func newStage(t *testing.T, o Observed, more ...client.Object) *stage {
 	}
 	s.client = builder.Build()
 	s.r = &reconciler{
-		Executor: shared.Executor{Client: s.client, Recorder: record.NewFakeRecorder(20)},
+		Executor: shared.Executor{Client: s.client, Recorder: s.events},
 		direct:   s.client, clock: clocktesting.NewFakePassiveClock(now), writers: writers.NewLedger(s.client),
 	}
 	s.r.main = s.r.newLoop("")
@@ -101,6 +104,15 @@ func (s *stage) reconcile() (*v1alpha2.VirtualMachineOperation, error) {
 		s.t.Fatal(getErr)
 	}
 	return operation, err
+}
+
+// told lists the events so far.
+func (s *stage) told() []string {
+	var out []string
+	for len(s.events.Events) > 0 {
+		out = append(out, <-s.events.Events)
+	}
+	return out
 }
 
 func refusal(text string) error {
@@ -132,6 +144,10 @@ func TestARefusedOrderFailsOnce(t *testing.T) {
 				if operation, err = s.reconcile(); err != nil {
 					t.Fatal(err)
 				}
+			}
+			failures := slices.DeleteFunc(s.told(), func(event string) bool { return !strings.HasPrefix(event, "Warning SignalSentError ") })
+			if len(failures) != 1 {
+				t.Errorf("%d events tell of it", len(failures))
 			}
 			if len(operation.Finalizers) > 0 {
 				t.Errorf("held by %v", operation.Finalizers)

@@ -30,7 +30,7 @@ import (
 
 // patience is how long a test waits for what must happen. It is long because the
 // machine may be busy; a test that passes does not wait for it.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // errCrash is what a write that was made to fail returns.
 var errCrash = errors.New("the controller crashed here")

@@ -29,8 +29,9 @@ import (
 const (
 	// sideBySide is how many plays go on at once. Most of the time they wait.
 	sideBySide = 6
-	// patience is how long a play may take to come to its end, on a busy machine.
-	patience = time.Minute
+	// patience is how long a play may take to come to its end, on a slow machine that
+	// plays several at once.
+	patience = 3 * time.Minute
 	// calm is how long the program must not write for it to count as done.
 	calm = 300 * time.Millisecond
 )
