@@ -31,11 +31,7 @@ const metricsFile = "../render/testdata/metrics.yaml"
 // machine of the quick start.
 func TestMonitoring(t *testing.T) {
 	ctx := deadline(t, 4*time.Minute)
-	config, err := ctrl.GetConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &prometheusServer{client: kubernetes.NewForConfigOrDie(config)}
+	p := newPrometheus(t)
 	t.Run("rules are evaluated", func(t *testing.T) { checkRules(ctx, t, p) })
 	t.Run("metrics exist", func(t *testing.T) { checkMetrics(ctx, t, p) })
 	t.Run("dashboards show something", func(t *testing.T) { checkDashboards(ctx, t, p) })
@@ -43,6 +39,15 @@ func TestMonitoring(t *testing.T) {
 
 // prometheusServer is asked through the API server.
 type prometheusServer struct{ client kubernetes.Interface }
+
+func newPrometheus(t *testing.T) *prometheusServer {
+	t.Helper()
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &prometheusServer{client: kubernetes.NewForConfigOrDie(config)}
+}
 
 func (p *prometheusServer) get(ctx context.Context, path string, parameters map[string]string, into any) error {
 	raw, err := p.client.CoreV1().Services("d8-monitoring").ProxyGet("http", "prometheus", "9090", "api/v1/"+path, parameters).DoRaw(ctx)

@@ -16,8 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -46,11 +44,7 @@ func TestTargets(t *testing.T) {
 	ctx := deadline(t, 4*time.Minute)
 	namespace := newNamespace(t)
 	leaveSomething(ctx, t, namespace)
-	config, err := ctrl.GetConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &prometheusServer{client: kubernetes.NewForConfigOrDie(config)}
+	p := newPrometheus(t)
 	t.Run("components", func(t *testing.T) { checkTargets(ctx, t, p) })
 	t.Run("objects", func(t *testing.T) { checkObjects(ctx, t, p, namespace) })
 	t.Run("strangers see nothing", func(t *testing.T) { checkStrangers(ctx, t, p) })
