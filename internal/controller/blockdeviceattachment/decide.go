@@ -123,10 +123,13 @@ func decideDeletion(o Observed) plan {
 		message = fmt.Sprintf("The device is being unplugged from the guest of VirtualMachine %s/%s; a guest that uses it may keep it.",
 			o.Attachment.Namespace, o.Attachment.Spec.VirtualMachineName)
 	case o.Copy != nil:
-		if o.Copy.DeletionTimestamp == nil {
+		message = fmt.Sprintf("Waiting for PersistentVolumeClaim %s/%s to be deleted.", o.Copy.Namespace, o.Copy.Name)
+		switch {
+		case o.Refusal != nil:
+			message = fmt.Sprintf("PersistentVolumeClaim %s/%s cannot be deleted: %s", o.Copy.Namespace, o.Copy.Name, o.Refusal.Message)
+		case o.Copy.DeletionTimestamp == nil:
 			out.Delete = append(out.Delete, shared.Reference(o.Copy, &corev1.PersistentVolumeClaim{}))
 		}
-		message = fmt.Sprintf("Waiting for PersistentVolumeClaim %s/%s to be deleted.", o.Copy.Namespace, o.Copy.Name)
 		conditions.False(v1alpha2.ConditionAttached, v1alpha2.ReasonNotAttached, "The guest does not have the device any more.")
 	default:
 		out.Finalizer = shared.FinalizerRemove

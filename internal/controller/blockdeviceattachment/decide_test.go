@@ -314,6 +314,10 @@ func TestDeletion(t *testing.T) {
 		{name: "the machine has it from elsewhere", changes: []func(*Observed){plugged(virtv1.VolumeReady), refused("Conflict", "")}},
 		{name: "a copy is left", changes: []func(*Observed){fromRegistry, copied("Done", "Bound")}, waits: "PersistentVolumeClaim team/d8v-vmbda-1-2 to be deleted", deletes: true},
 		{
+			name: "a copy may not be deleted", waits: "PersistentVolumeClaim team/d8v-vmbda-1-2 cannot be deleted: a policy forbids it",
+			changes: []func(*Observed){fromRegistry, copied("Done", "Bound"), func(o *Observed) { o.Refusal = &shared.Refusal{Message: "a policy forbids it"} }},
+		},
+		{
 			name: "a copy is going", waits: "PersistentVolumeClaim team/d8v-vmbda-1-2 to be deleted",
 			changes: []func(*Observed){fromRegistry, copied("Done", "Bound"), func(o *Observed) { o.Copy.DeletionTimestamp = ptr.To(metav1.NewTime(now)) }},
 		},
