@@ -50,7 +50,7 @@ func TestStreamsAreCounted(t *testing.T) {
 		_ = conn.NetConn().Close()
 	}
 	var err error
-	for range 100 {
+	for range 1000 {
 		err = counted(s.metrics, "d8_virtualization_api_open_streams{stream=\"console\"} 0\nd8_virtualization_api_open_streams{stream=\"portforward\"} 0\n",
 			"d8_virtualization_api_opened_streams_total{stream=\"console\"} 1\nd8_virtualization_api_opened_streams_total{stream=\"portforward\"} 1\n")
 		if err == nil {
