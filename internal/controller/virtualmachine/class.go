@@ -13,6 +13,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/decision"
 	"github.com/deckhouse/virtualization/internal/machineclass"
 )
 
@@ -23,7 +24,7 @@ const noClass = "-"
 // observeClass looks up the machine's class. A machine that names none is given the
 // default one: in the observation, where everything else then finds the name, and in
 // the status, which makes it last. The stored spec stays the user's.
-func (r *reconciler) observeClass(ctx context.Context, o *Observed) error {
+func (r *reconciler) observeClass(ctx context.Context, o *decision.Observed) error {
 	name := machineclass.NameFor(o.Machine)
 	if name == "" {
 		classes := &v1alpha2.VirtualMachineClassList{}

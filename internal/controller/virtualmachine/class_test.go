@@ -5,11 +5,9 @@ package virtualmachine
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -60,31 +58,6 @@ func TestObserveClass(t *testing.T) {
 				t.Errorf("found %v", o.Class)
 			}
 		})
-	}
-}
-
-// The status keeps the class, so that a machine does not wander to another default.
-func TestStatusKeepsTheClass(t *testing.T) {
-	decided := decide(observation(running(t)))
-	if got := decided.Status.Status.VirtualMachineClassName; got != "generic" {
-		t.Errorf("status.virtualMachineClassName: %q", got)
-	}
-}
-
-func TestMachineWithoutAnyClassSaysWhatToDo(t *testing.T) {
-	o := observation(func(o *Observed) {
-		o.Class, o.Machine.Spec.VirtualMachineClassName = nil, ""
-	})
-	o.Now = o.Now.Add(time.Hour)
-	status := decide(o).Status.Status
-	condition := meta.FindStatusCondition(status.Conditions, "VirtualMachineClassReady")
-	for _, part := range []string{"names no class", "spec.virtualMachineClassName", `virtualmachineclass.virtualization.deckhouse.io/is-default-class: "true"`} {
-		if condition == nil || condition.Status != "False" || !strings.Contains(condition.Message, part) {
-			t.Errorf("condition %v does not hold %q", condition, part)
-		}
-	}
-	if status.VirtualMachineClassName != "" {
-		t.Errorf("a class out of nothing: %q", status.VirtualMachineClassName)
 	}
 }
 

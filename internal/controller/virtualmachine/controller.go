@@ -22,6 +22,8 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/binding"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/decision"
 )
 
 const controllerName = "virtualmachine"
@@ -38,6 +40,12 @@ const (
 
 	indexMigrationsByGuest = "virtualmachine.migration"
 	indexGuestsByNode      = "virtualmachine.node"
+)
+
+// labelApp and routerApp find the pods of the nodes' agents.
+const (
+	labelApp  = "app"
+	routerApp = "vm-router"
 )
 
 // concurrency is how many machines are reconciled at once.
@@ -86,34 +94,34 @@ func (r *reconciler) watch(b *builder.Builder) *builder.Builder {
 		// Its own status and finalizer are no news to the controller.
 		For(&v1alpha2.VirtualMachine{}, builder.WithPredicates(predicate.Or(
 			predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
-		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(engineTells())).
-		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(engineTells())).
+		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(decision.EngineTells())).
+		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(decision.EngineTells())).
 		Watches(&virtv1.VirtualMachine{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
 		Watches(&virtv1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(r.sharers), builder.WithPredicates(letsGo())).
 		Watches(&v1alpha2.VirtualMachineBlockDeviceAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
 		Watches(&virtv1.VirtualMachineInstanceMigration{}, handler.EnqueueRequestsFromMapFunc(guestOfMigration)).
 		Watches(&v1alpha2.VirtualMachineIPAddress{}, r.byIndex(indexByClaim, client.Object.GetName)).
-		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass(), builder.WithPredicates(shared.Changed(factsOfClass))).
-		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk)), builder.WithPredicates(shared.Changed(factsOfDevice))).
-		Watches(&v1alpha2.VirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualImage)), builder.WithPredicates(shared.Changed(factsOfDevice))).
-		Watches(&v1alpha2.ClusterVirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceClusterVirtualImage)), builder.WithPredicates(shared.Changed(factsOfDevice))).
+		Watches(&v1alpha2.VirtualMachineClass{}, r.wakeByClass(), builder.WithPredicates(decision.ClassChanged())).
+		Watches(&v1alpha2.VirtualDisk{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualDisk)), builder.WithPredicates(decision.DeviceChanged())).
+		Watches(&v1alpha2.VirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceVirtualImage)), builder.WithPredicates(decision.DeviceChanged())).
+		Watches(&v1alpha2.ClusterVirtualImage{}, r.byIndex(indexByDevice, deviceKey(v1alpha2.BlockDeviceClusterVirtualImage)), builder.WithPredicates(decision.DeviceChanged())).
 		// Only that a Secret changed is of interest, so its values stay out of the
 		// cache.
 		WatchesMetadata(&corev1.Secret{}, r.byIndex(indexBySecret, client.Object.GetName)).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(guestOfPod), builder.WithPredicates(shared.Changed(factsOfPod))).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(guestOfPod), builder.WithPredicates(decision.PodChanged())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(r.bridgeReportChanged())).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(nodeSetChanged())).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.machinesOnNode), builder.WithPredicates(nodeAnswers()))
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allMachines), builder.WithPredicates(decision.NodeSetChanged())).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.machinesOnNode), builder.WithPredicates(decision.NodeAnswers()))
 }
 
 func addIndexes(indexer client.FieldIndexer) error {
 	ctx := context.Background()
 	machines := map[string]func(*v1alpha2.VirtualMachine) []string{
 		indexByClass:  classKeys,
-		indexByClaim:  func(m *v1alpha2.VirtualMachine) []string { return []string{Observed{Machine: m}.claimName()} },
+		indexByClaim:  func(m *v1alpha2.VirtualMachine) []string { return []string{decision.Observed{Machine: m}.ClaimName()} },
 		indexByDevice: deviceKeys,
 		indexBySecret: func(m *v1alpha2.VirtualMachine) []string {
-			if name := secretName(&m.Spec); name != "" {
+			if name := decision.SecretName(&m.Spec); name != "" {
 				return []string{name}
 			}
 			return nil
@@ -218,8 +226,8 @@ func (r *reconciler) bridgeReportChanged() predicate.Predicate {
 			if !ok || !okNew || !isRouter(after) {
 				return false
 			}
-			wasAble, wasReported := bridgeReport(before)
-			isAble, isReported := bridgeReport(after)
+			wasAble, wasReported := binding.Report(before)
+			isAble, isReported := binding.Report(after)
 			return wasAble != isAble || wasReported != isReported
 		},
 		GenericFunc: func(event.GenericEvent) bool { return false },

@@ -21,6 +21,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/decision"
 )
 
 func testReconciler(t *testing.T, objects ...client.Object) *reconciler {
@@ -85,7 +86,7 @@ func TestObserveReadsWhatTheMachineNames(t *testing.T) {
 	if got.Devices[0].Disk == nil || got.Devices[1].Image == nil || got.Devices[2].ClusterImage == nil || got.Devices[3].Disk != nil {
 		t.Errorf("devices %+v", got.Devices)
 	}
-	if diff := cmp.Diff(&Secret{Type: "provisioning.virtualization.deckhouse.io/cloud-init", Keys: []string{"another", "userData"},
+	if diff := cmp.Diff(&decision.Secret{Type: "provisioning.virtualization.deckhouse.io/cloud-init", Keys: []string{"another", "userData"},
 		Warning: "the first line does not say what the data is; cloud-init ignores it unless it is #cloud-config, #! or another known header"}, got.Secret); diff != "" {
 		t.Error(diff)
 	}
@@ -95,38 +96,14 @@ func TestObserveReadsWhatTheMachineNames(t *testing.T) {
 }
 
 func TestObserveADeletedMachineReadsOnlyTheGuest(t *testing.T) {
-	o := observation(running(t), deleting)
+	o := observation(running(t))
+	o.Machine.DeletionTimestamp = &metav1.Time{Time: now}
 	got, err := testReconciler(t, o.Class, o.Claim, o.Engine, o.Guest).observe(context.Background(), o.Machine)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Engine == nil || got.Guest == nil || got.Class != nil || got.Claim != nil || got.Devices != nil {
 		t.Errorf("observed %+v", got)
-	}
-}
-
-func TestRunStrategyIsSetAlone(t *testing.T) {
-	o := observation(running(t))
-	r := testReconciler(t, o.Engine)
-	engine, err := shared.Find(context.Background(), r.Client, client.ObjectKeyFromObject(o.Engine), &virtv1.VirtualMachine{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.patchRunStrategy(context.Background(), engine, virtv1.RunStrategyHalted); err != nil {
-		t.Fatal(err)
-	}
-	changed, err := shared.Find(context.Background(), r.Client, client.ObjectKeyFromObject(o.Engine), &virtv1.VirtualMachine{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *changed.Spec.RunStrategy != "Halted" {
-		t.Errorf("strategy %s", *changed.Spec.RunStrategy)
-	}
-	if diff := cmp.Diff(engine.Spec.Template, changed.Spec.Template); diff != "" {
-		t.Errorf("changed the template:\n%s", diff)
-	}
-	if err := r.patchRunStrategy(context.Background(), &virtv1.VirtualMachine{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "gone"}}, "Halted"); err != nil {
-		t.Errorf("a machine that is gone: %v", err)
 	}
 }
 
@@ -187,21 +164,5 @@ func TestOnlyReportsOfNodeAgentsWakeMachines(t *testing.T) {
 		!changed.Delete(event.DeleteEvent{Object: agent("d8-virtualization", "vm-router", "")}) ||
 		changed.Create(event.CreateEvent{Object: agent("team", "web", "")}) {
 		t.Error("an agent that comes or goes counts, another pod does not")
-	}
-}
-
-func TestOnlyTheSetOfNodesWakesMachines(t *testing.T) {
-	plain := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}
-	joined := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{"kubevirt.io/schedulable": "true"}}}
-	away := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{"kubevirt.io/schedulable": "false"}}}
-	changed := nodeSetChanged()
-	if !changed.Update(event.UpdateEvent{ObjectOld: plain, ObjectNew: joined}) {
-		t.Error("a node that KubeVirt joined is no news")
-	}
-	if changed.Update(event.UpdateEvent{ObjectOld: joined, ObjectNew: away}) || changed.Update(event.UpdateEvent{ObjectOld: plain, ObjectNew: plain}) {
-		t.Error("a heartbeat is news")
-	}
-	if !changed.Create(event.CreateEvent{Object: plain}) || !changed.Delete(event.DeleteEvent{Object: plain}) {
-		t.Error("a node that comes or goes is no news")
 	}
 }

@@ -5,6 +5,9 @@
 // depends on, renders the machine into a KubeVirt VirtualMachine of the same name,
 // and shows in the status what becomes of the guest.
 //
+// What is observed, and what is done, is here; what is decided is in package decision,
+// to which the names below belong.
+//
 // # Dependencies
 //
 // Each has a condition. A machine is rendered and started when all of them are

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -26,9 +27,12 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/attachment"
 	"github.com/deckhouse/virtualization/internal/controller/shared/placement"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/binding"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/decision"
+	"github.com/deckhouse/virtualization/internal/kubevirt"
 )
 
-type loop = shared.Reconciler[*v1alpha2.VirtualMachine, Observed]
+type loop = shared.Reconciler[*v1alpha2.VirtualMachine, decision.Observed]
 
 type reconciler struct {
 	shared.Executor
@@ -67,7 +71,7 @@ func (r *reconciler) newLoop(refusal string) *loop {
 	return &loop{
 		Executor: r.Executor,
 		New:      func() *v1alpha2.VirtualMachine { return &v1alpha2.VirtualMachine{} },
-		Observe: func(ctx context.Context, machine *v1alpha2.VirtualMachine) (Observed, error) {
+		Observe: func(ctx context.Context, machine *v1alpha2.VirtualMachine) (decision.Observed, error) {
 			observed, err := r.observe(ctx, machine)
 			observed.Refusal = refusal
 			return observed, err
@@ -77,27 +81,27 @@ func (r *reconciler) newLoop(refusal string) *loop {
 }
 
 // plan turns a decision into a plan: setting the run strategy becomes an action.
-func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachine] {
-	decided := decide(observed)
-	if taken := r.writers.Reserve(client.ObjectKeyFromObject(observed.Machine), wantedClaims(observed, decided), observed.Now); len(taken) > 0 {
+func (r *reconciler) plan(observed decision.Observed) shared.Plan[*v1alpha2.VirtualMachine] {
+	decided := decision.Decide(observed)
+	if taken := r.writers.Reserve(client.ObjectKeyFromObject(observed.Machine), decision.WantedClaims(observed, decided), observed.Now); len(taken) > 0 {
 		for claim, writer := range taken {
-			observed.take(claim, writer)
+			observed.Take(claim, writer)
 		}
-		decided = decide(observed)
+		decided = decision.Decide(observed)
 		decided.RequeueAfter = writers.ReservationTime
 	}
 	engine := observed.Engine
-	if strategy := decided.power; strategy != "" {
+	if strategy := decided.Power; strategy != "" {
 		decided.Actions = append(decided.Actions, shared.Action{Name: "setting the run strategy", Run: func(ctx context.Context) error {
 			return r.patchRunStrategy(ctx, engine, strategy)
 		}})
 	}
-	if decided.comeback {
+	if decided.Comeback {
 		decided.Actions = append(decided.Actions, shared.Action{Name: "bringing the guest back", Run: func(ctx context.Context) error {
 			return r.bringBack(ctx, observed)
 		}})
 	}
-	if guest := decided.restart; guest != "" {
+	if guest := decided.Restart; guest != "" {
 		decided.Actions = append(decided.Actions, shared.Action{Name: "restarting the guest", Run: func(ctx context.Context) error {
 			return r.requestRestart(ctx, engine, guest)
 		}})
@@ -105,24 +109,18 @@ func (r *reconciler) plan(observed Observed) shared.Plan[*v1alpha2.VirtualMachin
 	return decided.Plan
 }
 
-func (r *reconciler) patchRunStrategy(ctx context.Context, engine *virtv1.VirtualMachine, strategy virtv1.VirtualMachineRunStrategy) error {
-	want := engine.DeepCopy()
-	want.Spec.RunStrategy = &strategy
-	return client.IgnoreNotFound(r.Client.Patch(ctx, want, client.MergeFrom(engine), client.FieldOwner(shared.FieldManager)))
-}
-
-func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachine) (Observed, error) {
-	observed := Observed{Machine: machine, LauncherImage: r.launcherImage, Now: r.clock.Now()}
+func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachine) (decision.Observed, error) {
+	observed := decision.Observed{Machine: machine, LauncherImage: r.launcherImage, Now: r.clock.Now()}
 	key := client.ObjectKeyFromObject(machine)
 	var err error
 	if observed.Engine, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachine{}); err != nil {
-		return Observed{}, err
+		return decision.Observed{}, err
 	}
 	if observed.Guest, err = shared.Find(ctx, r.Client, key, &virtv1.VirtualMachineInstance{}); err != nil {
-		return Observed{}, err
+		return decision.Observed{}, err
 	}
 	if observed.Pods, err = r.podsOf(ctx, machine); err != nil {
-		return Observed{}, err
+		return decision.Observed{}, err
 	}
 	if machine.DeletionTimestamp != nil {
 		return observed, nil
@@ -130,13 +128,13 @@ func (r *reconciler) observe(ctx context.Context, machine *v1alpha2.VirtualMachi
 	return observed, r.observeDependencies(ctx, &observed)
 }
 
-func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error {
+func (r *reconciler) observeDependencies(ctx context.Context, o *decision.Observed) error {
 	spec := &o.Machine.Spec
 	var err error
 	if err = r.observeClass(ctx, o); err != nil {
 		return err
 	}
-	claim := client.ObjectKey{Namespace: o.Machine.Namespace, Name: o.claimName()}
+	claim := client.ObjectKey{Namespace: o.Machine.Namespace, Name: o.ClaimName()}
 	if o.Claim, err = shared.Find(ctx, r.Client, claim, &v1alpha2.VirtualMachineIPAddress{}); err != nil {
 		return err
 	}
@@ -165,8 +163,8 @@ func (r *reconciler) observeDependencies(ctx context.Context, o *Observed) error
 	return r.observeRunning(ctx, o)
 }
 
-func (r *reconciler) device(ctx context.Context, namespace string, ref v1alpha2.BlockDeviceRef) (Device, error) {
-	device := Device{Ref: *ref.DeepCopy()}
+func (r *reconciler) device(ctx context.Context, namespace string, ref v1alpha2.BlockDeviceRef) (decision.Device, error) {
+	device := decision.Device{Ref: *ref.DeepCopy()}
 	key := client.ObjectKey{Namespace: namespace, Name: ref.Name}
 	var err error
 	switch ref.Kind {
@@ -181,7 +179,7 @@ func (r *reconciler) device(ctx context.Context, namespace string, ref v1alpha2.
 }
 
 // observeAttachments reads the attachments that take effect, with their devices.
-func (r *reconciler) observeAttachments(ctx context.Context, o *Observed) error {
+func (r *reconciler) observeAttachments(ctx context.Context, o *decision.Observed) error {
 	attachments := &v1alpha2.VirtualMachineBlockDeviceAttachmentList{}
 	err := r.Client.List(ctx, attachments, client.InNamespace(o.Machine.Namespace), client.MatchingFields{indexAttachments: o.Machine.Name})
 	if err != nil {
@@ -191,18 +189,18 @@ func (r *reconciler) observeAttachments(ctx context.Context, o *Observed) error 
 		if !verdict.Accepted {
 			continue
 		}
-		device, err := r.device(ctx, o.Machine.Namespace, refOf(verdict.Attachment))
+		device, err := r.device(ctx, o.Machine.Namespace, decision.RefOf(verdict.Attachment))
 		if err != nil {
 			return err
 		}
-		o.Attachments = append(o.Attachments, AttachedDevice{Attachment: verdict.Attachment, Device: device})
+		o.Attachments = append(o.Attachments, decision.AttachedDevice{Attachment: verdict.Attachment, Device: device})
 	}
 	return nil
 }
 
 // secret reads the provisioning Secret and forgets its values.
-func (r *reconciler) secret(ctx context.Context, machine *v1alpha2.VirtualMachine) (*Secret, error) {
-	name := secretName(&machine.Spec)
+func (r *reconciler) secret(ctx context.Context, machine *v1alpha2.VirtualMachine) (*decision.Secret, error) {
+	name := decision.SecretName(&machine.Spec)
 	if name == "" {
 		return nil, nil
 	}
@@ -210,7 +208,7 @@ func (r *reconciler) secret(ctx context.Context, machine *v1alpha2.VirtualMachin
 	if err != nil || secret == nil {
 		return nil, err
 	}
-	out := &Secret{Type: secret.Type, Keys: slices.Sorted(maps.Keys(secret.Data))}
+	out := &decision.Secret{Type: secret.Type, Keys: slices.Sorted(maps.Keys(secret.Data))}
 	if machine.Spec.Provisioning.Type == v1alpha2.ProvisioningUserDataRef {
 		// KubeVirt takes the first of the two, too.
 		out.Warning = cloudinit.Warning(cmp.Or(string(secret.Data[v1alpha2.SecretKeyUserDataLower]), string(secret.Data[v1alpha2.SecretKeyUserData])))
@@ -230,7 +228,7 @@ func (r *reconciler) podsOf(ctx context.Context, machine *v1alpha2.VirtualMachin
 
 // observeNodes reads what the nodes and their agents say. The lists are only looked
 // at, so they need not be copied out of the cache.
-func (r *reconciler) observeNodes(ctx context.Context, o *Observed) error {
+func (r *reconciler) observeNodes(ctx context.Context, o *decision.Observed) error {
 	nodes := &corev1.NodeList{}
 	if err := r.Client.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing nodes: %w", err)
@@ -240,10 +238,10 @@ func (r *reconciler) observeNodes(ctx context.Context, o *Observed) error {
 	if err != nil {
 		return fmt.Errorf("listing the nodes' agents: %w", err)
 	}
-	o.Binding = judgeBinding(nodes.Items, routers.Items)
-	if o.guestActive() {
+	o.Binding = binding.Judge(nodes.Items, routers.Items)
+	if o.GuestActive() {
 		o.OtherNodes = placement.Others(o.Guest, nodes.Items)
-		o.Silence = silenceOf(o.Guest.Status.NodeName, nodes.Items)
+		o.Silence = decision.SilenceOf(o.Guest.Status.NodeName, nodes.Items)
 	}
 	return r.observeVolumes(ctx, o, nodes.Items)
 }
@@ -271,4 +269,28 @@ func requestsFor(namespace string, names []string) []reconcile.Request {
 		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
 	}
 	return requests
+}
+
+// observeRunning reads what is only of interest about a running guest whose machine
+// has changed. Revisions are KubeVirt's and many; they are not worth a cache.
+func (r *reconciler) observeRunning(ctx context.Context, o *decision.Observed) error {
+	if !o.GuestActive() {
+		return nil
+	}
+	var err error
+	if name := o.Guest.Status.NodeName; name != "" && decision.PlacementMatters(*o) {
+		if o.Node, err = shared.Find(ctx, r.Client, client.ObjectKey{Name: name}, &corev1.Node{}); err != nil {
+			return err
+		}
+	}
+	name := o.Guest.Status.VirtualMachineRevisionName
+	if name == "" || decision.ChangeAtHand(*o).IsEmpty() {
+		return nil
+	}
+	revision, err := shared.Find(ctx, r.direct, client.ObjectKey{Namespace: o.Guest.Namespace, Name: name}, &appsv1.ControllerRevision{})
+	if err != nil || revision == nil {
+		return err
+	}
+	o.Started, err = kubevirt.StartedTemplate(revision)
+	return err
 }

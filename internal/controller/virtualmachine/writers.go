@@ -16,7 +16,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
-	"github.com/deckhouse/virtualization/internal/kubevirt"
+	"github.com/deckhouse/virtualization/internal/controller/virtualmachine/decision"
 )
 
 const (
@@ -60,35 +60,10 @@ func claimOfDisk(object client.Object) []string {
 	return nil
 }
 
-// takenBy names the machine that has the device's claim; empty if nobody else has.
-func (o Observed) takenBy(device kubevirt.Device) string {
-	if device.Ref.Kind != v1alpha2.BlockDeviceVirtualDisk {
-		return ""
-	}
-	return o.Taken[device.PersistentVolumeClaim]
-}
-
-// diskClaims are the claims that the machine writes to, or wants to.
-func (o Observed) diskClaims() []string {
-	var out []string
-	add := func(device Device) {
-		if device.Disk != nil && device.Disk.Status.Target.PersistentVolumeClaimName != "" {
-			out = append(out, device.Disk.Status.Target.PersistentVolumeClaimName)
-		}
-	}
-	for _, device := range o.Devices {
-		add(device)
-	}
-	for _, attached := range o.Attachments {
-		add(attached.Device)
-	}
-	return out
-}
-
 // observeWriters finds the other machines that have the disks of this one.
-func (r *reconciler) observeWriters(ctx context.Context, o *Observed) error {
-	for _, claim := range o.diskClaims() {
-		if o.guestActive() && slices.Contains(writers.Claims(o.Guest), claim) {
+func (r *reconciler) observeWriters(ctx context.Context, o *decision.Observed) error {
+	for _, claim := range o.DiskClaims() {
+		if o.GuestActive() && slices.Contains(writers.Claims(o.Guest), claim) {
 			continue
 		}
 		writer, err := r.writers.Writer(ctx, client.ObjectKeyFromObject(o.Machine), claim)
@@ -96,34 +71,10 @@ func (r *reconciler) observeWriters(ctx context.Context, o *Observed) error {
 			return err
 		}
 		if writer != "" {
-			o.take(claim, writer)
+			o.Take(claim, writer)
 		}
 	}
 	return nil
-}
-
-func (o *Observed) take(claim, writer string) {
-	if o.Taken == nil {
-		o.Taken = map[string]string{}
-	}
-	o.Taken[claim] = writer
-}
-
-// wantedClaims are the claims that the engine will write to by this decision and
-// that its guest does not have yet.
-func wantedClaims(o Observed, decided decision) []string {
-	if !o.guestActive() && !startExpected(o) {
-		return nil
-	}
-	var out []string
-	for _, child := range decided.Apply {
-		out = append(out, writers.Claims(child.Want)...)
-	}
-	if !o.guestActive() {
-		return out
-	}
-	have := writers.Claims(o.Guest)
-	return slices.DeleteFunc(out, func(claim string) bool { return slices.Contains(have, claim) })
 }
 
 // sharers wakes the machines that name the disks of an engine's object: it may have
