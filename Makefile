@@ -35,6 +35,7 @@ status: $(SANDBOX) ## Show the sandbox's nodes, processes and module
 test: $(SANDBOX) ## Run the unit tests and the tests against a real kube-apiserver
 	@set -e; export KUBEBUILDER_ASSETS="$$($(SANDBOX) build kubernetes | awk '$$1 == "kubernetes" {print $$2}')"; \
 	export PROMTOOL="$$($(SANDBOX) build prometheus | awk '$$1 == "promtool" {print $$2}')"; \
+	export OBJECT_STORE="$$($(SANDBOX) build versitygw | awk '$$1 == "versitygw" {print $$2}')"; \
 	for module in $(MODULES); do echo "== go test $$module"; (cd $$module && go test $$(case $$module in test/render) echo -count=1;; esac) -timeout=30m ./...); done
 
 .PHONY: crash

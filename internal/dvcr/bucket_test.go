@@ -33,7 +33,7 @@ func TestUploadToABucket(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
-			registry := dvcrtest.StartInBucket(t, store)
+			registry := dvcrtest.StartInBucket(t, store.Bucket())
 			upload, err := pusherFor(t, registry).Begin(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -90,7 +90,7 @@ func download(t *testing.T, registry *dvcrtest.Registry, digest string) string {
 // What a killed importer leaves is not only what a listing of the bucket shows.
 func TestAbandonedUploadLeavesTheBucket(t *testing.T) {
 	ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
-	registry := dvcrtest.StartInBucket(t, store)
+	registry := dvcrtest.StartInBucket(t, store.Bucket())
 	for _, piece := range []string{mebi(6), "small"} {
 		upload, err := pusherFor(t, registry).Begin(ctx)
 		if err != nil {
@@ -116,7 +116,7 @@ func TestAbandonedUploadLeavesTheBucket(t *testing.T) {
 // A blob that no image refers to goes; so does its repository.
 func TestGarbageLeavesTheBucket(t *testing.T) {
 	ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
-	registry := dvcrtest.StartInBucket(t, store)
+	registry := dvcrtest.StartInBucket(t, store.Bucket())
 	upload, err := pusherFor(t, registry).Begin(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestBucketThatCannotBeUsed(t *testing.T) {
 // What can't become one object is refused before it is sent, and a storage that fails is no reason to lie.
 func TestBucketRefuses(t *testing.T) {
 	ctx, store := context.Background(), dvcrtest.StartObjectStore(t)
-	registry := dvcrtest.StartInBucket(t, store)
+	registry := dvcrtest.StartInBucket(t, store.Bucket())
 	if _, err := pusherFor(t, registry).BeginSized(ctx, 1<<40); !errors.Is(err, dvcr.ErrFull) {
 		t.Errorf("a layer of one TiB: %v", err)
 	}
@@ -174,5 +174,117 @@ func TestBucketRefuses(t *testing.T) {
 	}
 	if store.Unfinished() > 0 {
 		t.Error("a cancelled upload is still there")
+	}
+}
+
+// begun is an upload that is complete but for its commit.
+func begun(t *testing.T, registry *dvcrtest.Registry, content string) *dvcr.Upload {
+	t.Helper()
+	upload, err := pusherFor(t, registry).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := upload.Write(t.Context(), strings.NewReader(content), int64(len(content))); err != nil {
+		t.Fatal(err)
+	}
+	return upload
+}
+
+func copies(r *http.Request) bool { return r.Header.Get("X-Amz-Copy-Source") != "" }
+
+// A blob is copied within the storage at the end. Its bytes are there if that fails, whatever becomes of the registry.
+func TestCommitToABucketIsRepeated(t *testing.T) {
+	ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
+	registry := dvcrtest.StartInBucket(t, store.Bucket())
+	content := mebi(6)
+	upload := begun(t, registry, content)
+	store.Refuse(http.StatusForbidden, "AccessDenied", copies)
+	if err := upload.Commit(ctx, digestOf(content)); err == nil || errors.Is(err, dvcr.ErrUploadUnknown) {
+		t.Fatalf("committed without a copy: %v", err)
+	}
+	store.SetBroken(false)
+	resumed, err := pusherFor(t, registry).Resume(upload.Location())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stored, err := resumed.Offset(ctx); err != nil || stored != int64(len(content)) {
+		t.Fatalf("%d bytes, %v", stored, err)
+	}
+	if err := resumed.Commit(ctx, digestOf(content)); err != nil {
+		t.Fatal(err)
+	}
+	if got := download(t, registry, digestOf(content).String()); got != content {
+		t.Errorf("%d bytes come back of %d", len(got), len(content))
+	}
+	if slices.ContainsFunc(store.Keys(), func(key string) bool { return strings.Contains(key, "_uploads") }) {
+		t.Errorf("the upload is still there: %v", store.Keys())
+	}
+}
+
+// What is complete can be cancelled; nothing can be added to it.
+func TestCompleteUploadInABucket(t *testing.T) {
+	ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
+	registry := dvcrtest.StartInBucket(t, store.Bucket())
+	failed := func() *dvcr.Upload {
+		upload := begun(t, registry, mebi(1))
+		store.Refuse(http.StatusForbidden, "AccessDenied", copies)
+		if err := upload.Commit(ctx, digestOf(mebi(1))); err == nil {
+			t.Fatal("committed without a copy")
+		}
+		store.SetBroken(false)
+		return upload
+	}
+	isData := func(key string) bool { return strings.HasSuffix(key, "/data") }
+	if err := failed().Cancel(ctx); err != nil || slices.ContainsFunc(store.Keys(), isData) {
+		t.Errorf("%v, left: %v", err, store.Keys())
+	}
+	more := failed()
+	if _, err := more.Offset(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := more.Write(ctx, strings.NewReader("more"), 4); err == nil {
+		t.Error("something was added to what is complete")
+	}
+	if _, err := more.Offset(ctx); !errors.Is(err, dvcr.ErrUploadUnknown) {
+		t.Errorf("the client is not told to begin anew: %v", err)
+	}
+}
+
+// Object storages have many words for having no space.
+func TestFullBucket(t *testing.T) {
+	for code, status := range map[string]int{
+		"QuotaExceeded": http.StatusForbidden, "XMinioAdminBucketQuotaExceeded": http.StatusBadRequest,
+		"XMinioStorageFull": http.StatusInsufficientStorage, "InsufficientStorage": http.StatusInsufficientStorage,
+	} {
+		ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
+		registry := dvcrtest.StartInBucket(t, store.Bucket())
+		upload, err := pusherFor(t, registry).Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Refuse(status, code, func(r *http.Request) bool { return r.URL.Query().Has("partNumber") })
+		for _, content := range []string{"small", mebi(17)} {
+			if err := upload.Write(ctx, strings.NewReader(content), int64(len(content))); !errors.Is(err, dvcr.ErrFull) {
+				t.Errorf("%s, %d bytes: %v", code, len(content), err)
+			}
+			if _, err := upload.Offset(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store.Refuse(status, code, func(r *http.Request) bool { return r.Method == http.MethodPut })
+		if _, err := pusherFor(t, registry).Begin(ctx); !errors.Is(err, dvcr.ErrFull) {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
+// A rule of the bucket may remove what was begun long ago.
+func TestUploadThatTheBucketForgot(t *testing.T) {
+	ctx, store := t.Context(), dvcrtest.StartObjectStore(t)
+	registry := dvcrtest.StartInBucket(t, store.Bucket())
+	upload := begun(t, registry, mebi(1))
+	store.Forget()
+	if _, err := upload.Offset(ctx); !errors.Is(err, dvcr.ErrUploadUnknown) {
+		t.Errorf("the client is not told to begin anew: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func largeDisk(size int) []byte {
 // An object storage has a piece only when a part is full: an importer must not wait for less.
 func TestImportIntoABucket(t *testing.T) {
 	disk := largeDisk(72<<20 + 1536)
-	registry := dvcrtest.StartInBucket(t, dvcrtest.StartObjectStore(t))
+	registry := dvcrtest.StartInBucket(t, dvcrtest.StartObjectStore(t).Bucket())
 	if _, err := Run(context.Background(), newOptions(t, registry, file(disk))); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestKilledImportIntoABucketGoesOn(t *testing.T) {
 	disk := largeDisk(66<<20 + 1536)
 	count := &traffic{}
 	k := &killable{
-		registry: dvcrtest.StartInBucket(t, dvcrtest.StartObjectStore(t), count.registry), handler: file(disk), stateDir: t.TempDir(),
+		registry: dvcrtest.StartInBucket(t, dvcrtest.StartObjectStore(t).Bucket(), count.registry), handler: file(disk), stateDir: t.TempDir(),
 		// Chunks of the size that a pod has them in.
 		adjust: func(o *Options) { o.ChunkSize = DefaultChunkSize },
 	}

@@ -78,14 +78,14 @@ func Start(t testing.TB, wrappers ...func(http.Handler) http.Handler) *Registry 
 	return start(t, driver, server.Options{Root: root}, wrappers)
 }
 
-// StartInBucket is like Start, with the images in an object storage.
-func StartInBucket(t testing.TB, store *ObjectStore, wrappers ...func(http.Handler) http.Handler) *Registry {
+// StartInBucket is like Start, with the images in a bucket of an object storage.
+func StartInBucket(t testing.TB, bucket *server.Bucket, wrappers ...func(http.Handler) http.Handler) *Registry {
 	t.Helper()
-	driver, err := server.NewBucketDriver(t.Context(), store.Bucket())
+	driver, err := server.NewBucketDriver(t.Context(), bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, driver, server.Options{Bucket: store.Bucket()}, wrappers)
+	return start(t, driver, server.Options{Bucket: bucket}, wrappers)
 }
 
 func start(t testing.TB, driver storagedriver.StorageDriver, options server.Options, wrappers []func(http.Handler) http.Handler) *Registry {

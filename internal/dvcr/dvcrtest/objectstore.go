@@ -37,13 +37,20 @@ type ObjectStore struct {
 	objects map[string]object
 	uploads map[string]*parts
 	count   int
-	// broken makes it refuse everything.
-	broken bool
+	// refuses is what it answers with an error, none unless set.
+	refuses *refusal
 }
 
 type object struct {
 	content  []byte
 	modified time.Time
+}
+
+// refusal is an error and the requests that get it.
+type refusal struct {
+	status   int
+	code     string
+	concerns func(*http.Request) bool
 }
 
 type parts struct {
@@ -95,6 +102,13 @@ func (s *ObjectStore) Unfinished() int {
 	return len(s.uploads)
 }
 
+// Forget removes what was begun only.
+func (s *ObjectStore) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.uploads)
+}
+
 // Touch makes all objects look written at a time.
 func (s *ObjectStore) Touch(at time.Time) {
 	s.mu.Lock()
@@ -107,9 +121,14 @@ func (s *ObjectStore) Touch(at time.Time) {
 
 // SetBroken makes it refuse everything, or serve again.
 func (s *ObjectStore) SetBroken(broken bool) {
+	s.Refuse(http.StatusForbidden, "AccessDenied", func(*http.Request) bool { return broken })
+}
+
+// Refuse makes it answer the requests in question with an error, and no others any more.
+func (s *ObjectStore) Refuse(status int, code string, concerns func(*http.Request) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken = broken
+	s.refuses = &refusal{status, code, concerns}
 }
 
 // ServeHTTP implements http.Handler.
@@ -121,7 +140,9 @@ func (s *ObjectStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		refuseS3(w, http.StatusBadRequest, "IncompleteBody")
-	case s.broken || !strings.Contains(r.Header.Get("Authorization"), "Credential="+accessKey+"/"):
+	case s.refuses != nil && s.refuses.concerns(r):
+		refuseS3(w, s.refuses.status, s.refuses.code)
+	case !strings.Contains(r.Header.Get("Authorization"), "Credential="+accessKey+"/"):
 		refuseS3(w, http.StatusForbidden, "AccessDenied")
 	case bucket != bucketName:
 		refuseS3(w, http.StatusNotFound, "NoSuchBucket")

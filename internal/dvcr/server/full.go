@@ -30,7 +30,7 @@ const (
 var errCodeStorageFull = errcode.Register("registry.virtualization", errcode.ErrorDescriptor{
 	Value:          "STORAGE_FULL",
 	Message:        "the registry's storage is full",
-	Description:    "The volume that holds the images has no space left for this one.",
+	Description:    "What holds the images has no space left for this one.",
 	HTTPStatusCode: http.StatusInsufficientStorage,
 })
 
@@ -109,12 +109,8 @@ func noteLost(ctx context.Context, err error) error {
 }
 
 func isFull(err error) bool {
-	// The driver's own error type does not unwrap.
-	var wrapped storagedriver.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Detail
-	}
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	err = cause(err)
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || isFullBucket(err)
 }
 
 // fullResponseWriter turns an internal error into 507 once a storage operation

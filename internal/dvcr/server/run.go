@@ -97,11 +97,19 @@ func (c Config) bucket() (*Bucket, error) {
 	return ReadBucket(c.S3SettingsDir)
 }
 
-func (c Config) driver(ctx context.Context, bucket *Bucket) (storagedriver.StorageDriver, error) {
-	if bucket != nil {
-		return NewBucketDriver(ctx, bucket)
+func (c Config) driver(ctx context.Context, bucket *Bucket, logger *slog.Logger) (storagedriver.StorageDriver, error) {
+	if bucket == nil {
+		return NewDriver(ctx, c.Root)
 	}
-	return NewDriver(ctx, c.Root)
+	driver, err := NewBucketDriver(ctx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	if err := abortCopies(ctx, bucket, logger); err != nil {
+		// That is space only: images are served and taken without.
+		logger.Warn("removing the parts of unfinished copies", "error", err)
+	}
+	return driver, nil
 }
 
 // directory is where images are kept; empty if that is a bucket.
@@ -126,7 +134,7 @@ func newHandler(ctx context.Context, config Config, bucket *Bucket, logger *slog
 	if len(secret) == 0 {
 		return nil, nil, fmt.Errorf("--http-secret-file %s is empty", config.HTTPSecretFile)
 	}
-	driver, err := config.driver(ctx, bucket)
+	driver, err := config.driver(ctx, bucket, logger)
 	if err != nil {
 		return nil, nil, err
 	}

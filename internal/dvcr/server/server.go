@@ -111,7 +111,7 @@ func storageMiddleware(options Options) []configuration.Middleware {
 		{Name: guardMiddleware, Options: configuration.Parameters{guardOption: options.Guard}},
 	}
 	if options.Bucket != nil {
-		return watched // Uploads to it pass no page cache.
+		return append([]configuration.Middleware{{Name: bucketMiddleware}}, watched...)
 	}
 	store := configuration.Middleware{Name: storeMiddleware, Options: configuration.Parameters{rootParameter: options.Root}}
 	return append([]configuration.Middleware{store}, watched...)

@@ -6,6 +6,7 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,41 @@ func TestRunNamesWhatIsWrongWithTheBucket(t *testing.T) {
 		if err == nil || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// begin begins an object as a client of the storage does.
+func begin(t *testing.T, store *dvcrtest.ObjectStore, key string) {
+	t.Helper()
+	bucket := store.Bucket()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, store.URL+"/"+bucket.Name+"/"+key+"?uploads", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Credential="+bucket.AccessKey+"/")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatal(response, err)
+	}
+	response.Body.Close()
+}
+
+// Nobody goes on with the copy of a process that is gone. What is still being uploaded stays.
+func TestUnfinishedCopiesAreAborted(t *testing.T) {
+	store := dvcrtest.StartObjectStore(t)
+	for _, key := range []string{
+		"docker/registry/v2/blobs/sha256/aa/aa11/data",
+		"docker/registry/v2/blobs/sha256/bb/bb22/data",
+		"docker/registry/v2/repositories/vi/team/debian/_uploads/1/data",
+	} {
+		begin(t, store, key)
+	}
+	if err := server.AbortCopies(t.Context(), store.Bucket(), silent); err != nil || store.Unfinished() != 1 {
+		t.Errorf("%v, %d are left", err, store.Unfinished())
+	}
+	store.SetBroken(true)
+	if err := server.AbortCopies(t.Context(), store.Bucket(), silent); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("a storage that refuses: %v", err)
 	}
 }
 

@@ -35,6 +35,7 @@ var releases = map[string]string{
 	"csi":        "third_party/csi",
 	"kubevirt":   "third_party/kubevirt",
 	"cdi":        "third_party/cdi",
+	"versitygw":  "third_party/versitygw",
 }
 
 // targets are the other things that can be asked for by name.
