@@ -4,6 +4,7 @@
 // Command sbom writes what each image of the module is made of, as CycloneDX, and the
 // licences of all of it in one file. It fails when a Go module has a licence that does
 // not allow to ship it.
+// With -release it also fails when oss.yaml names other versions of Debian's packages.
 //
 //	sbom -root ../.. -programs .=DIR -programs third_party/kubevirt=DIR -debian base-engine=root.tar FOLDER
 package main
@@ -23,6 +24,7 @@ func main() {
 	t := tool{programs: paths{}, debian: paths{}}
 	flag.StringVar(&t.root, "root", ".", "root of the repository")
 	flag.Var(t.programs, "programs", "MODULE=FOLDER: where the commands of a Go module are; once for each module")
+	flag.BoolVar(&t.release, "release", false, "fail where oss.yaml names another version of a Debian package than the images have; else that is only said")
 	flag.Var(t.debian, "debian", "IMAGE=ROOT: the Debian root of an image, a folder or a tar; once for each image that has one")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -55,6 +57,8 @@ type tool struct {
 	root     string
 	programs paths
 	debian   paths
+	// release is what is published: all that is said of it has to be right.
+	release bool
 }
 
 func (t tool) run(ctx context.Context, args []string) error {
@@ -90,5 +94,21 @@ func (t tool) run(ctx context.Context, args []string) error {
 	if err := checkLicences(shipped); err != nil {
 		return err
 	}
+	if err := t.checkOSS(shipped); err != nil {
+		return err
+	}
 	return writeNotices(filepath.Join(args[0], noticesFile), shipped)
+}
+
+// checkOSS compares oss.yaml with what Debian's packages are today.
+func (t tool) checkOSS(shipped inventory) error {
+	problems, err := t.outdated(shipped)
+	if err != nil || len(problems) == 0 {
+		return err
+	}
+	if t.release {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	fmt.Fprintln(os.Stderr, "before the next release:", strings.Join(problems, "; "))
+	return nil
 }

@@ -21,6 +21,7 @@ func repository(t *testing.T) (root, programs string) {
 	root, programs = t.TempDir(), t.TempDir()
 	lay(t, root, map[string]string{
 		"release.yaml":           "version: v1.2.3\n",
+		"oss.yaml":               "- {id: qemu, version: 10.0.13}\n",
 		"images/base/image.yaml": "description: Base\nbaseOnly: true\ndebian: {suite: trixie, packages: [qemu-utils]}\n",
 		"images/tool/image.yaml": "description: Tool\nbase: base\nbuild: [{module: ., package: ./cmd/tool, path: /usr/bin/tool}]\nfiles: [{source: own.sh, path: /own.sh}]\n",
 		"images/bare/image.yaml": "description: Bare\nbuild: [{module: ., package: ./cmd/tool, path: /tool}]\n",
@@ -157,6 +158,10 @@ func TestRunRefuses(t *testing.T) {
 		"no programs": {tool{root: root, debian: paths{"base": debianRoot(t)}}, "image bare: say where the programs of . are: -programs .=FOLDER"},
 		"no root":     {tool{root: root, programs: paths{".": programs}}, "image base: say where its Debian root is: -debian base=ROOT"},
 		"no images":   {tool{root: programs}, "has no images"},
+		"old versions": {
+			tool{root: root, programs: paths{".": programs}, debian: paths{"base": debianRoot(t)}, release: true},
+			`oss.yaml: debian: the version is 13.0.0, not ""`,
+		},
 	} {
 		if err := test.tool.run(t.Context(), []string{t.TempDir()}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)

@@ -68,7 +68,7 @@ func moduleURL(one goModule) string { return "pkg:golang/" + one.String() }
 
 // packageURL escapes what Debian's versions have and URLs do not.
 func packageURL(p debianPackage) string {
-	version := strings.NewReplacer(":", "%3A", "+", "%2B", "~", "~").Replace(p.version)
+	version := strings.NewReplacer(":", "%3A", "+", "%2B").Replace(p.version)
 	return "pkg:deb/debian/" + strings.ReplaceAll(p.name, "+", "%2B") + "@" + version + "?distro=" + debianSuite
 }
 
