@@ -149,8 +149,27 @@ func TestPagesHaveEqualTwins(t *testing.T) {
 		if ours, theirs := len(page.Links), len(twin.Links); ours != theirs {
 			t.Errorf("%s: %d links, its twin has %d", page.File, ours, theirs)
 		}
+		if diff := cmp.Diff(names(page), names(twin)); diff != "" && !strings.Contains(page.File, "/reference/") {
+			t.Errorf("%s and its twin name other things:\n%s", page.File, diff)
+		}
 		checkLanguages(t, page, twin)
 	}
+}
+
+var (
+	name        = regexp.MustCompile("`[^`\n]+`")
+	placeholder = regexp.MustCompile("<[^>]*>")
+)
+
+// names are the fields, values and commands that the prose of a page names, in the order of the alphabet; a reader in the
+// other language must be told of the same. Descriptions of fields come from two sources, so pages of kinds may differ.
+func names(page *Page) []string {
+	found := name.FindAllString(page.Text, -1)
+	for i := range found {
+		found[i] = placeholder.ReplaceAllString(found[i], "<>")
+	}
+	slices.Sort(found)
+	return found
 }
 
 var cyrillic = regexp.MustCompile(`\p{Cyrillic}`)
