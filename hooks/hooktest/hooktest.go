@@ -196,8 +196,21 @@ func selects(binding pkg.KubernetesConfig, object *unstructured.Unstructured) bo
 	if binding.NameSelector != nil && !slices.Contains(binding.NameSelector.MatchNames, object.GetName()) {
 		return false
 	}
+	for key, value := range wantedLabels(binding) {
+		if object.GetLabels()[key] != value {
+			return false
+		}
+	}
 	namespaces := binding.NamespaceSelector
 	return namespaces == nil || slices.Contains(namespaces.NameSelector.MatchNames, object.GetNamespace())
+}
+
+// wantedLabels are those that a subscription names one by one; hooks of ours use no expressions.
+func wantedLabels(binding pkg.KubernetesConfig) map[string]string {
+	if binding.LabelSelector == nil {
+		return nil
+	}
+	return binding.LabelSelector.MatchLabels
 }
 
 type snapshots map[string][]pkg.Snapshot

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/deckhouse/module-sdk/pkg"
@@ -27,7 +28,7 @@ func subscription(name string, change func(*pkg.KubernetesConfig)) pkg.Kubernete
 func TestWhatASubscriptionSelects(t *testing.T) {
 	objects := []string{
 		"{apiVersion: v1, kind: Service, metadata: {name: one, namespace: a}}",
-		"{apiVersion: v1, kind: Service, metadata: {name: two, namespace: b}}",
+		"{apiVersion: v1, kind: Service, metadata: {name: two, namespace: b, labels: {color: blue, size: l}}}",
 		"{apiVersion: v2, kind: Service, metadata: {name: newer, namespace: a}}",
 		"{apiVersion: v1, kind: Secret, metadata: {name: secret, namespace: a}}",
 		"{apiVersion: v1, kind: Service, metadata: {name: nowhere}}",
@@ -41,6 +42,9 @@ func TestWhatASubscriptionSelects(t *testing.T) {
 		{"all of a kind", nil, []string{"one", "two", "nowhere"}},
 		{"of a namespace", func(c *pkg.KubernetesConfig) { c.NamespaceSelector = &pkg.NamespaceSelector{NameSelector: named("b")} }, []string{"two"}},
 		{"of a name", func(c *pkg.KubernetesConfig) { c.NameSelector = named("one", "newer", "secret") }, []string{"one"}},
+		{"with a label", func(c *pkg.KubernetesConfig) {
+			c.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"color": "blue"}}
+		}, []string{"two"}},
 		{"of another version", func(c *pkg.KubernetesConfig) { c.APIVersion = "v2" }, []string{"newer"}},
 		{"nothing", func(c *pkg.KubernetesConfig) { c.NameSelector = named("none") }, nil},
 	} {

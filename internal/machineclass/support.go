@@ -19,8 +19,8 @@ const (
 	kernelMinor = 7
 )
 
-// KVM tells whether the processor of a node helps guests. It is not known before the engine's agent has looked, nor
-// while it restarts: an agent that ends takes its devices back, which leaves none of them, healthy or not.
+// KVM tells whether the processor of a node helps guests. It is not known before the engine's agent has looked: after a
+// start of kubelet there are no devices at all, healthy or not, until the agent comes.
 func KVM(capacity, allocatable corev1.ResourceList) (helps, known bool) {
 	if all, told := capacity[ResourceKVM]; told && all.IsZero() {
 		return false, false

@@ -19,7 +19,7 @@ func TestKVM(t *testing.T) {
 		"nobody has looked":   {"", "", false, false},
 		"there is none":       {"1k", "0", false, true},
 		"there is":            {"1k", "1k", true, true},
-		"the agent restarts":  {"0", "0", false, false},
+		"kubelet has started": {"0", "0", false, false},
 		"the agent is coming": {"0", "1k", false, false},
 		"no capacity is told": {"", "0", false, true},
 	} {

@@ -50,8 +50,8 @@ func unable(name string) Node {
 	return made
 }
 
-// While the engine's agent restarts on a node, none of its devices is left.
-func TestARestartOfTheAgentIsNoLackOfKVM(t *testing.T) {
+// When kubelet has started there are no devices before the engine's agent comes.
+func TestAStartOfKubeletIsNoLackOfKVM(t *testing.T) {
 	restarting := unable("a")
 	restarting.Capacity = corev1.ResourceList{"devices.kubevirt.io/kvm": resource.MustParse("0")}
 	if restarting.lacksKVM() {
