@@ -207,8 +207,13 @@ func TestRelayWaitsForAReaderThatIsSlow(t *testing.T) {
 	<-done
 }
 
-// answerPings reads, which is what answers pings, until the connection ends.
+// answerPings reads, which is what answers pings, until the connection ends. An answer has
+// its time to wait behind what is taken slowly: without it the library gives it a second,
+// and then the connection up.
 func answerPings(conn *websocket.Conn) {
+	conn.SetPingHandler(func(count string) error {
+		return conn.WriteControl(websocket.PongMessage, []byte(count), time.Now().Add(time.Minute))
+	})
 	go func() {
 		for {
 			if _, _, err := conn.ReadMessage(); err != nil {
