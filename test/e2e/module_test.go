@@ -35,8 +35,6 @@ const (
 	repository = "../.."
 	// oldVersion is the one that the tree says it is, newVersion the one after it.
 	oldVersion, newVersion = "v0.1.0", "v0.1.1"
-	// sourceRegistry is where the sandbox publishes releases.
-	sourceRegistry = "127.0.0.1:19652/modules"
 )
 
 // TestLifeOfTheModule updates the module under a running machine and an import, goes
@@ -171,6 +169,17 @@ func sandbox(ctx context.Context, t *testing.T, args ...string) string {
 		t.Fatalf("sandbox %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// releasesIn finds in what "publish" said where releases are: each sandbox has an
+// address of its own.
+func releasesIn(t *testing.T, said string) string {
+	t.Helper()
+	address := regexp.MustCompile(`127\.0\.0\.1:\d+/modules`).FindString(said)
+	if address == "" {
+		t.Fatalf("no address of the registry in %q", said)
+	}
+	return address
 }
 
 // declare writes an object of the platform as an administrator does.

@@ -25,7 +25,7 @@ import (
 func takeOver(ctx context.Context, t *testing.T, u *updated) {
 	waitRolledOut(ctx, t)
 	workloads, wishes := generations(ctx, t), specs(ctx, t)
-	sandbox(ctx, t, "publish", oldVersion, "--channel=EarlyAccess")
+	releases := releasesIn(t, sandbox(ctx, t, "publish", oldVersion, "--channel=EarlyAccess"))
 	declare(ctx, t, `
 apiVersion: deckhouse.io/v1alpha2
 kind: ModuleUpdatePolicy
@@ -35,7 +35,7 @@ spec: {releaseChannel: EarlyAccess, update: {mode: Manual}}`)
 apiVersion: deckhouse.io/v1alpha1
 kind: ModuleSource
 metadata: {name: e2e}
-spec: {registry: {repo: "`+sourceRegistry+`", scheme: HTTP}}`)
+spec: {registry: {repo: "`+releases+`", scheme: HTTP}}`)
 	if err := patchConfig(ctx, t, `{"spec":{"updatePolicy":"e2e"}}`); err != nil {
 		t.Fatal(err)
 	}

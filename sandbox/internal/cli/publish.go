@@ -17,6 +17,7 @@ import (
 
 	"github.com/deckhouse/virtualization/sandbox/internal/build"
 	"github.com/deckhouse/virtualization/sandbox/internal/image"
+	"github.com/deckhouse/virtualization/sandbox/internal/ports"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
 	"github.com/deckhouse/virtualization/sandbox/internal/supervisor"
 )
@@ -39,12 +40,12 @@ func newPublish() *cobra.Command {
 		Use:   "publish VERSION",
 		Short: "Publish a version of the module on a release channel",
 		Long: `Publishes the module under a version in the sandbox's registry, where Deckhouse's
-side finds it once there is a ModuleSource:
+side finds it once there is a ModuleSource with the address that this command prints:
 
   apiVersion: deckhouse.io/v1alpha1
   kind: ModuleSource
   metadata: {name: sandbox}
-  spec: {registry: {repo: "` + registryListen + `/modules", scheme: HTTP}}
+  spec: {registry: {repo: ADDRESS, scheme: HTTP}}
 
 From then on the released version runs instead of the working tree, until the
 ModuleSource is deleted.`,
@@ -73,22 +74,30 @@ ModuleSource is deleted.`,
 }
 
 // startRegistry starts the registry of releases beside Deckhouse's side.
-func (s *session) startRegistry(directory string) error {
+func (s *session) startRegistry(directory, address string) error {
 	return s.runOnHost(process.Spec{
 		Name: "module-registry",
 		Argv: []string{
 			filepath.Join(directory, filepath.Base(moduleRegistry.Package)), "serve",
-			"--listen=" + registryListen, "--folder=" + s.state.Path("module-registry"),
+			"--listen=" + address, "--folder=" + s.state.Path("module-registry"),
 		},
 	})
 }
 
 // publish brings the images into the nodes before anybody hears of the version.
 func (s *session) publish(ctx context.Context, p publication) error {
+	at, err := ports.Load(s.state.Ports())
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("Deckhouse's side was not started yet: type \"sandbox up\"")
+	}
+	if err != nil {
+		return err
+	}
 	digests, err := s.digestsOf(ctx, p)
 	if err != nil {
 		return err
 	}
+	repository := at.Registry + "/modules"
 	directory, err := s.keepPrograms(ctx, []image.Program{moduleRegistry, {Module: "hooks", Package: "./cmd/virtualization-hooks"}})
 	if err != nil {
 		return err
@@ -97,13 +106,13 @@ func (s *session) publish(ctx context.Context, p publication) error {
 		p.moduleDir = s.repo
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(directory, filepath.Base(moduleRegistry.Package)), "publish",
-		"--registry="+registryListen+"/modules/"+moduleName, "--module-dir="+p.moduleDir,
+		"--registry="+repository+"/"+moduleName, "--module-dir="+p.moduleDir,
 		"--hook-binary="+filepath.Join(directory, "virtualization-hooks"), "--digests-file="+digests,
 		"--version="+p.version, "--channel="+p.channel)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	s.report.Say("%s is on the channel %s", p.version, p.channel)
+	s.report.Say("%s is on the channel %s of %s", p.version, p.channel, repository)
 	return nil
 }
 

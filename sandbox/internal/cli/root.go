@@ -24,6 +24,8 @@ All of it lives in one directory, $SANDBOX_STATE (default
 /var/lib/virtualization-sandbox), and under one supervisor process. When that
 ends, in whatever way, the kernel removes every process, mount and network
 device of the sandbox with it. The machine's own network is never touched.
+A second sandbox on the machine needs a directory of its own, and other addresses
+in $SANDBOX_API and $SANDBOX_INGRESS; its other ports it finds itself.
 
   sandbox up                      build what is missing, start what does not run
   sandbox status                  what runs, since when, how often it was restarted

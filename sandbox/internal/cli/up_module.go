@@ -15,6 +15,7 @@ import (
 
 	"github.com/deckhouse/virtualization/sandbox/internal/image"
 	"github.com/deckhouse/virtualization/sandbox/internal/kube"
+	"github.com/deckhouse/virtualization/sandbox/internal/ports"
 	"github.com/deckhouse/virtualization/sandbox/internal/process"
 	"github.com/deckhouse/virtualization/sandbox/internal/supervisor"
 	"github.com/deckhouse/virtualization/sandbox/internal/topology"
@@ -27,14 +28,10 @@ const (
 	// registryBase is the address below which the module's images are; nothing
 	// listens there, since every node has them already.
 	registryBase = topology.RegistryHost + "/modules"
-	// admissionListen is where Deckhouse's side answers on the machine, and
-	// admissionPort where the API server finds that.
-	admissionListen = "127.0.0.1:19651"
-	admissionPort   = 4290
-	// registryListen is where releases of the module are published.
-	registryListen = "127.0.0.1:19652"
-	moduleTimeout  = 10 * time.Minute
-	crdTimeout     = time.Minute
+	// deckhouse is the process that plays Deckhouse's side.
+	deckhouse     = "deckhouse"
+	moduleTimeout = 10 * time.Minute
+	crdTimeout    = time.Minute
 )
 
 var (
@@ -85,36 +82,58 @@ func startDeckhouse(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if err := s.startRegistry(directory); err != nil {
-		return err
-	}
-	admission := netip.AddrPortFrom(topology.SwitchAddress, admissionPort).String()
-	// The API server asks whether a ModuleConfig is right, from the nodes' network.
-	err = s.client.EnsureForward(supervisor.ForwardRequest{FromNodes: true, Listen: admission, Target: admissionListen})
+	at, err := s.chooseAddresses()
 	if err != nil {
 		return err
 	}
+	if err := s.startRegistry(directory, at.Registry); err != nil {
+		return err
+	}
+	// The API server asks whether a ModuleConfig is right, and Prometheus what hooks
+	// have found out, from the nodes' network.
+	for inside, target := range map[netip.AddrPort]string{topology.Admission(): at.Admission, topology.DeckhouseMetrics(): at.Metrics} {
+		err := s.client.EnsureForward(supervisor.ForwardRequest{FromNodes: true, Listen: inside.String(), Target: target})
+		if err != nil {
+			return err
+		}
+	}
 	return s.runOnHost(process.Spec{
-		Name: "deckhouse",
-		Argv: []string{
-			filepath.Join(directory, "deckhouse-host"),
-			"--kubeconfig=" + s.state.Kubeconfig(),
-			"--module-dir=" + s.repo,
-			"--hook-binary=" + filepath.Join(directory, "virtualization-hooks"),
-			"--digests-file=" + filepath.Join(s.state.Images(), "images_digests.json"),
-			"--work-dir=" + s.state.Path("deckhouse"),
-			"--registry-base=" + registryBase,
-			"--cluster-domain=" + topology.ClusterDomain,
-			"--cluster-dns=" + topology.DNSService.String(),
-			"--pod-subnet=" + topology.PodNetwork.String(),
-			"--service-subnet=" + topology.ServiceNetwork.String(),
-			"--public-domain=" + topology.PublicDomain,
-			"--certificate-secret=" + certificateSecret,
-			"--webhook-listen=" + admissionListen,
-			"--webhook-url=https://" + admission,
-		},
+		Name: deckhouse, Argv: append([]string{filepath.Join(directory, "deckhouse-host")}, s.deckhouseFlags(directory, at)...),
 		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.state.Path("deckhouse")},
 	})
+}
+
+// deckhouseFlags tell Deckhouse's side what to run, in which cluster, and where it is
+// reached.
+func (s *session) deckhouseFlags(directory string, at ports.Addresses) []string {
+	return []string{
+		"--kubeconfig=" + s.state.Kubeconfig(),
+		"--module-dir=" + s.repo,
+		"--hook-binary=" + filepath.Join(directory, "virtualization-hooks"),
+		"--digests-file=" + filepath.Join(s.state.Images(), "images_digests.json"),
+		"--work-dir=" + s.state.Path("deckhouse"),
+		"--registry-base=" + registryBase,
+		"--cluster-domain=" + topology.ClusterDomain,
+		"--cluster-dns=" + topology.DNSService.String(),
+		"--pod-subnet=" + topology.PodNetwork.String(),
+		"--service-subnet=" + topology.ServiceNetwork.String(),
+		"--public-domain=" + topology.PublicDomain,
+		"--certificate-secret=" + certificateSecret,
+		"--metrics-address=" + at.Metrics,
+		"--webhook-listen=" + at.Admission,
+		"--webhook-url=https://" + topology.Admission().String(),
+	}
+}
+
+// chooseAddresses are those on the machine at which Deckhouse's side is reached.
+func (s *session) chooseAddresses() (ports.Addresses, error) {
+	status, err := s.client.Status()
+	if err != nil {
+		return ports.Addresses{}, err
+	}
+	host, _ := status.Box(hostBox)
+	served := slices.ContainsFunc(host.Processes, func(p process.Status) bool { return p.Name == deckhouse })
+	return ports.Ensure(s.state.Ports(), served)
 }
 
 // enableModule writes the ModuleConfig, as an administrator does, and waits until

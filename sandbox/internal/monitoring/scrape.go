@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/deckhouse/virtualization/sandbox/internal/topology"
 )
 
 // config is the configuration file of Prometheus, as far as it is used here.
@@ -144,11 +146,14 @@ func sanitize(label string) string {
 // tokenFile is where a pod finds the token of its account.
 const tokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
-// ofPlatform is what the platform scrapes itself: Prometheus, and what kubelet knows
-// of containers and volumes.
+// ofPlatform is what the platform scrapes itself: Prometheus, what hooks have told
+// Deckhouse, and what kubelet knows of containers and volumes.
 func ofPlatform() []scrape {
-	self := scrape{Name: "prometheus", Static: []map[string]any{{"targets": []string{"localhost:9090"}}}}
-	made := []scrape{self}
+	targets := func(address string) []map[string]any { return []map[string]any{{"targets": []string{address}}} }
+	made := []scrape{
+		{Name: "prometheus", Static: targets("localhost:9090")},
+		{Name: "deckhouse", Path: "/metrics/hooks", HonorLabels: true, Static: targets(topology.DeckhouseMetrics().String())},
+	}
 	for name, path := range map[string]string{"kubelet": "/metrics", "cadvisor": "/metrics/cadvisor"} {
 		job := "kubelet"
 		made = append(made, scrape{

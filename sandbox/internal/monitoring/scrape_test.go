@@ -169,7 +169,11 @@ func TestRender(t *testing.T) {
 		Global  map[string]string `json:"global"`
 		Rules   []string          `json:"rule_files"`
 		Scrapes []struct {
-			Name string `json:"job_name"`
+			Name   string `json:"job_name"`
+			Path   string `json:"metrics_path"`
+			Static []struct {
+				Targets []string `json:"targets"`
+			} `json:"static_configs"`
 		} `json:"scrape_configs"`
 	}
 	if err := yaml.Unmarshal(files["prometheus.yml"], &made); err != nil {
@@ -178,9 +182,13 @@ func TestRender(t *testing.T) {
 	var jobs []string
 	for _, scrape := range made.Scrapes {
 		jobs = append(jobs, scrape.Name)
+		// What hooks found out is told by Deckhouse, beside what it tells of itself.
+		if scrape.Name == "deckhouse" && (scrape.Path != "/metrics/hooks" || scrape.Static[0].Targets[0] != "10.77.0.254:4291") {
+			t.Errorf("hooks are asked at %v%s", scrape.Static, scrape.Path)
+		}
 	}
 	// What the bad monitor asks for is left out, and nothing else.
-	if got := strings.Join(jobs, " "); got != "cadvisor kubelet prometheus podMonitor/d8-monitoring/router/0" {
+	if got := strings.Join(jobs, " "); got != "cadvisor deckhouse kubelet prometheus podMonitor/d8-monitoring/router/0" {
 		t.Errorf("scrapes are %s", got)
 	}
 	if made.Rules[0] != "rules/*.yaml" || made.Global["scrape_interval"] != made.Global["evaluation_interval"] {

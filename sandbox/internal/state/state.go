@@ -121,6 +121,9 @@ func (d Dir) SupervisorPID() string { return d.Path("run", "supervisor.pid") }
 // SupervisorSocket is where the supervisor takes requests.
 func (d Dir) SupervisorSocket() string { return d.Path("run", "supervisor.sock") }
 
+// Ports notes where Deckhouse's side is reached on the machine.
+func (d Dir) Ports() string { return d.Path("ports.json") }
+
 // CgroupRestore notes what "down" has to put back in the machine's cgroups.
 func (d Dir) CgroupRestore() string { return d.Path("run", "cgroup-restore.json") }
 

@@ -71,5 +71,12 @@ func Nodes(n int) []Node {
 // controller listens on the first node.
 func IngressAddress() netip.AddrPort { return netip.AddrPortFrom(Nodes(1)[0].Address, 443) }
 
+// Admission is where the API server has ModuleConfigs judged, on the machine's end of
+// the nodes' network.
+func Admission() netip.AddrPort { return netip.AddrPortFrom(SwitchAddress, 4290) }
+
+// DeckhouseMetrics is where Prometheus asks what hooks have found out.
+func DeckhouseMetrics() netip.AddrPort { return netip.AddrPortFrom(SwitchAddress, 4291) }
+
 // APIServer is the API server's address in the nodes' network.
 func APIServer() string { return fmt.Sprintf("%s:%d", Nodes(1)[0].Address, APIPort) }

@@ -12,6 +12,9 @@ func TestAddresses(t *testing.T) {
 	if got := IngressAddress().String(); got != "10.77.0.1:443" {
 		t.Errorf("the ingress is at %s, want 10.77.0.1:443", got)
 	}
+	if judges, tells := Admission().String(), DeckhouseMetrics().String(); judges != "10.77.0.254:4290" || tells != "10.77.0.254:4291" {
+		t.Errorf("Deckhouse's side is at %s and %s", judges, tells)
+	}
 	for _, address := range []netip.Addr{APIService, DNSService, GuestsService} {
 		if !ServiceNetwork.Contains(address) {
 			t.Errorf("%s is no address of a Service", address)
