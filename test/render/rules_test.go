@@ -80,6 +80,25 @@ func TestAlertsTellWhatToDo(t *testing.T) {
 	}
 }
 
+// What a text names is left over by the aggregations of its expression: a label that is not is shown as nothing.
+func TestAlertsHaveTheLabelsOfTheirTexts(t *testing.T) {
+	named := regexp.MustCompile(`\$labels\.(\w+)`)
+	for name, rule := range alerts(t, render(t, Case{})) {
+		var labels []string
+		if list := rule.Annotations["plk_labels_as_annotations"]; list != "" {
+			labels = strings.Split(list, ",")
+		}
+		for _, match := range named.FindAllStringSubmatch(rule.Annotations["summary"]+rule.Annotations["description"], -1) {
+			labels = append(labels, match[1])
+		}
+		for _, label := range labels {
+			if !regexp.MustCompile(`\bby \([^)]*\b` + label + `\b|"` + label + `", "`).MatchString(rule.Expr) {
+				t.Errorf("%s names the label %s, which its expression leaves out", name, label)
+			}
+		}
+	}
+}
+
 // What pods of importers are called is decided by the controllers; the rules know it by a pattern.
 func TestAlertsKnowImporters(t *testing.T) {
 	pattern := regexp.MustCompile(`pod=~"([^"]+)"`)
@@ -91,6 +110,7 @@ func TestAlertsKnowImporters(t *testing.T) {
 		pods := regexp.MustCompile("^(?:" + found[1] + ")$")
 		for pod, want := range map[string]bool{
 			"d8v-vi-importer-0dfe9d4c": true, "d8v-cvi-importer-0dfe9d4c": true, "d8v-importer-0dfe9d4c": true,
+			"d8v-inspect-0dfe9d4c": true, "d8v-upload-0dfe9d4c": true,
 			"cdi-importer-0dfe9d4c": false, "virt-launcher-vm-x": false, "d8v-vd-0dfe9d4c": false,
 		} {
 			if got := pods.MatchString(pod); got != want {
