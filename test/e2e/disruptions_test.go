@@ -45,6 +45,7 @@ func TestDisruptions(t *testing.T) {
 	t.Run("uncordoning lets the guest stay", func(t *testing.T) {
 		checkCalledOff(ctx, t, g, func(*v1alpha2.VirtualMachineOperation) { cordon(ctx, t, m.Status.NodeName, false) })
 	})
+	leaves(namespace, "virtualmachine_migration_start_timestamp_seconds")
 	remove(ctx, t, m)
 	waitGone(ctx, t, m)
 	t.Run("a guest that cannot move says why", func(t *testing.T) { checkStuck(ctx, t, namespace) })

@@ -64,10 +64,11 @@ func (p *prometheusServer) query(ctx context.Context, expr string) (int, error) 
 	return len(answer.Result), err
 }
 
-// settles repeats a check whose problems may be those of a module that was started a moment ago.
+// settles repeats a check whose problems may be those of a module that was started a moment ago: its targets have to be
+// found, and then to be asked a few times.
 func settles(ctx context.Context, t *testing.T, check func() []string) {
 	t.Helper()
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(2 * time.Minute)
 	for {
 		problems := check()
 		if len(problems) == 0 {

@@ -60,6 +60,9 @@ func TestOperations(t *testing.T) {
 		waitPhase(ctx, t, m, v1alpha2.MachineRunning)
 	})
 	t.Run("by the client", func(t *testing.T) { checkOrdersOfTheClient(ctx, t, m) })
+	leaves(namespace, "virtualmachineoperation_info", "virtualmachineoperation_status_phase", "virtualmachineoperation_status_condition",
+		"virtualmachineoperation_created_timestamp_seconds", "virtualmachineoperation_started_timestamp_seconds",
+		"virtualmachineoperation_finished_timestamp_seconds")
 }
 
 // newOrder is an operation on the machine "web".
