@@ -34,7 +34,7 @@ func (r *Reconciler) plan(o Observed) shared.Plan[*corev1.PersistentVolumeClaim]
 	}
 	if decided.GiveNodeBack {
 		act("letting the scheduler choose another node", func(ctx context.Context) error {
-			return r.annotate(ctx, o.Claim, annotationSelectedNode, "", false)
+			return r.annotate(ctx, o.Claim, filling.AnnotationSelectedNode, "", false)
 		})
 	}
 	if decided.GiveVolumeUp {

@@ -173,11 +173,11 @@ func (d *draft) preparePrime() (decided decision, done bool) {
 		return d.tell(filling.PopulationPending, reasonVolumePending, "The volume was lost; another one is made"), true
 	case d.Prime.Spec.VolumeName != "" || !d.bindsFirst() && !d.waitsForConsumer():
 		return decision{}, false
-	case d.waitsForConsumer() || d.node() != d.Prime.Annotations[annotationSelectedNode]:
+	case d.waitsForConsumer() || d.node() != d.Prime.Annotations[filling.AnnotationSelectedNode]:
 		// Either the provisioner took the node off the prime, because there is no room,
 		// or the scheduler has changed its mind. A claim that keeps its node would never
 		// be looked at again.
-		d.out.GiveNodeBack = d.Prime.Annotations[annotationSelectedNode] == "" && d.node() != ""
+		d.out.GiveNodeBack = d.Prime.Annotations[filling.AnnotationSelectedNode] == "" && d.node() != ""
 		d.removePrime()
 		return d.waiting(), true
 	}
@@ -195,7 +195,7 @@ func (d *draft) isDelayed() bool {
 	return d.Class != nil && filling.WaitsForFirstConsumer(d.Class) && !filling.BindsImmediately(d.Claim)
 }
 
-func (d *draft) node() string { return d.Claim.Annotations[annotationSelectedNode] }
+func (d *draft) node() string { return d.Claim.Annotations[filling.AnnotationSelectedNode] }
 
 func (d *draft) waiting() decision {
 	return d.tell(filling.PopulationWaiting, reasonWaiting,

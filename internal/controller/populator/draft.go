@@ -107,7 +107,7 @@ func (d *draft) order() importerpod.Order {
 		Name: importerName(d.Claim.UID), Namespace: d.Settings.Namespace, Subject: filling.SubjectOf(d.Claim),
 		Hash: d.Source.Hash, Source: d.Source.Source, Credential: d.Credential, Settings: d.Settings,
 		Target: importerpod.Target{
-			Volume: &importerpod.Volume{ClaimName: primeName(d.Claim.UID), Block: d.mode() == corev1.PersistentVolumeBlock},
+			Volume: &importerpod.Volume{ClaimName: primeName(d.Claim.UID), Block: d.mode() == corev1.PersistentVolumeBlock, Tolerations: d.Tolerations},
 			Size:   d.guestSize(),
 		},
 	}
@@ -142,8 +142,8 @@ func buildPrime(o Observed) *corev1.PersistentVolumeClaim {
 			VolumeAttributesClassName: o.Claim.Spec.VolumeAttributesClassName,
 		},
 	}
-	if node := o.Claim.Annotations[annotationSelectedNode]; node != "" {
-		prime.Annotations[annotationSelectedNode] = node
+	if node := o.Claim.Annotations[filling.AnnotationSelectedNode]; node != "" {
+		prime.Annotations[filling.AnnotationSelectedNode] = node
 	}
 	return prime
 }

@@ -23,8 +23,6 @@ const (
 	// annotationPopulated is on a volume and holds the uid of the claim that it was
 	// filled for.
 	annotationPopulated = "virtualization.deckhouse.io/populated-for"
-	// annotationSelectedNode is the scheduler's: where the first consumer will run.
-	annotationSelectedNode = "volume.kubernetes.io/selected-node"
 
 	primePrefix    = "d8v-prime-"
 	importerPrefix = "d8v-importer-"
@@ -40,6 +38,8 @@ type Observed struct {
 	Class *storagev1.StorageClass
 	// Overhead is the share of a file system that is kept free.
 	Overhead float64
+	// Tolerations let the importer run on the node that the claim was given.
+	Tolerations []corev1.Toleration
 	// Prime is the claim that the importer writes to, or nil.
 	Prime *corev1.PersistentVolumeClaim
 	// Pod is the importer, or nil.

@@ -179,6 +179,9 @@ func (r *Reconciler) observe(ctx context.Context, claim *corev1.PersistentVolume
 	if err := r.observeUpload(ctx, &o); err != nil {
 		return o, err
 	}
+	if o.Tolerations, err = filling.Tolerations(ctx, r.Client, claim); err != nil {
+		return o, err
+	}
 	o.Credential, err = r.credential(claim, o.Source, o.Now)
 	return o, err
 }

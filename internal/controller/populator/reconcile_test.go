@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,21 @@ func TestObserve(t *testing.T) {
 	const want = "PersistentVolumeClaim/team/data/claim-uid opens [{repository vi/team/debian [pull]}] for 24h0m0s"
 	if o.Credential.Token != want {
 		t.Errorf("token: %q", o.Credential.Token)
+	}
+}
+
+// The node that a claim was given may be set aside for machines.
+func TestTheImporterRunsWhereTheClaimIsNeeded(t *testing.T) {
+	machines := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-2"}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "local", Effect: "NoSchedule"}}}}
+	bound := observe(delayed, node("node-2"), prime("pv-1"), onNode2)
+	r := newTestReconciler(t, interceptor.Funcs{}, bound.Class, readyImage(), bound.Prime, machines)
+	o, err := r.observe(t.Context(), bound.Claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, ok := decide(o).Create[0].(*corev1.Pod)
+	if !ok || !slices.Contains(pod.Spec.Tolerations, corev1.Toleration{Key: "local", Operator: "Equal", Effect: "NoSchedule"}) {
+		t.Errorf("created %+v", decide(o).Create)
 	}
 }
 

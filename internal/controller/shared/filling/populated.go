@@ -29,8 +29,6 @@ const (
 	// annotationOwner is on a claim of ours and names whom it is made for: until it is
 	// filled it has no owner that it would go with.
 	annotationOwner = "virtualization.deckhouse.io/volume-of"
-	// annotationSelectedNode is the scheduler's: where the first consumer will run.
-	annotationSelectedNode = "volume.kubernetes.io/selected-node"
 )
 
 // Reports holds the newest report of each importer.
@@ -146,7 +144,7 @@ func readBlank(owner Owner, claim *corev1.PersistentVolumeClaim, waits bool) Fil
 // waitsForConsumer tells that nobody has told the storage yet on which node the
 // volume is needed.
 func waitsForConsumer(ctx context.Context, reader client.Reader, claim *corev1.PersistentVolumeClaim) (bool, error) {
-	if claim.Annotations[annotationSelectedNode] != "" {
+	if claim.Annotations[AnnotationSelectedNode] != "" {
 		return false, nil
 	}
 	class := &storagev1.StorageClass{}

@@ -6,6 +6,7 @@ package importerpod
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/token"
@@ -50,6 +51,8 @@ type Volume struct {
 	// Block tells that the claim is of volumeMode Block; otherwise it is a file
 	// system with one file, disk.img.
 	Block bool
+	// Tolerations let the Pod run where the volume is.
+	Tolerations []corev1.Toleration
 }
 
 // Upload makes the importer a server that waits for the bytes.

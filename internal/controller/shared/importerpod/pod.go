@@ -133,10 +133,16 @@ func (o Order) tolerations() []corev1.Toleration {
 	if o.Source.Volume == nil && o.Target.Volume == nil {
 		return nil
 	}
-	return []corev1.Toleration{
+	out := []corev1.Toleration{
 		{Key: "dedicated.deckhouse.io", Operator: corev1.TolerationOpExists},
 		{Key: "dedicated", Operator: corev1.TolerationOpExists},
 	}
+	for _, volume := range []*Volume{o.Source.Volume, o.Target.Volume} {
+		if volume != nil {
+			out = append(out, volume.Tolerations...)
+		}
+	}
+	return out
 }
 
 func (o Order) container() corev1.Container {

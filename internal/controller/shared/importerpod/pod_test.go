@@ -102,6 +102,18 @@ func TestPodFollowsItsVolume(t *testing.T) {
 	}
 }
 
+// A volume may be reachable only from a node that is kept by other taints than usual.
+func TestPodRunsWhereItsVolumesAre(t *testing.T) {
+	local, gpu := corev1.Toleration{Key: "local", Operator: "Equal"}, corev1.Toleration{Key: "gpu", Operator: "Equal"}
+	source := Source{Volume: &Volume{ClaimName: "from", Tolerations: []corev1.Toleration{local}}}
+	pod := Pod(order(source, func(o *Order) {
+		o.Target = Target{Volume: &Volume{ClaimName: "to", Tolerations: []corev1.Toleration{gpu}}}
+	}))
+	if got := pod.Spec.Tolerations; !slices.Contains(got, local) || !slices.Contains(got, gpu) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestPodTellsWhomItWorksFor(t *testing.T) {
 	pod := Pod(order(httpSource(), func(o *Order) { o.Labels = map[string]string{"extra": "label"} }))
 	if pod.Namespace != "d8-virtualization" || pod.Name != "d8v-vi-importer-0dfe9d4c" || pod.Labels["extra"] != "label" {

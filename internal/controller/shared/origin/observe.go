@@ -16,6 +16,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 )
 
 // Holders finds the machines that have a disk.
@@ -113,5 +114,6 @@ func (r *Referent) readClaim(ctx context.Context, reader client.Reader, namespac
 	if capacity, known := claim.Status.Capacity[corev1.ResourceStorage]; known && r.Bytes == 0 {
 		r.Bytes = capacity.Value()
 	}
-	return nil
+	r.Claim.Tolerations, err = filling.Tolerations(ctx, reader, claim)
+	return err
 }

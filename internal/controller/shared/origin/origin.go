@@ -85,6 +85,8 @@ type Claim struct {
 	Block bool
 	// StorageClass is the claim's.
 	StorageClass string
+	// Tolerations let a reader run where the volume is.
+	Tolerations []corev1.Toleration
 }
 
 // Origin is what the words come down to.
@@ -213,7 +215,7 @@ func resolveObject(object Object, referent Referent, self Object) (Origin, *Trou
 	switch {
 	case referent.Claim != nil:
 		out.Namespace = object.Namespace
-		out.Source.Volume = &importerpod.Volume{ClaimName: referent.Claim.Name, Block: referent.Claim.Block}
+		out.Source.Volume = &importerpod.Volume{ClaimName: referent.Claim.Name, Block: referent.Claim.Block, Tolerations: referent.Claim.Tolerations}
 	case referent.Reference != "":
 		out.Source.DVCR = &importerpod.DVCR{Reference: referent.Reference}
 		out.Pull = dvcr.Repository(object.Kind, object.Namespace, object.Name)

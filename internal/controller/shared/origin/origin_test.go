@@ -6,6 +6,7 @@ package origin
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -202,7 +203,10 @@ func TestObserve(t *testing.T) {
 	cluster := &v1alpha2.ClusterVirtualImage{ObjectMeta: metav1.ObjectMeta{Name: "iso", UID: "3"}}
 	cluster.Status.Phase, cluster.Status.CDROM = "Provisioning", true
 	cluster.Status.Target.RegistryURL = "dvcr.example.org/cvi/iso:3"
-	c := reader(t, disk, image, cluster, pullSecret(".dockerconfigjson"), volume("d8v-vd-1", "Block"), volume("d8v-vi-2", "Filesystem"))
+	local := volume("d8v-vd-1", "Block")
+	local.Annotations = map[string]string{"volume.kubernetes.io/selected-node": "machines"}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "machines"}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "dedicated", Effect: "NoExecute"}}}}
+	c := reader(t, disk, image, cluster, pullSecret(".dockerconfigjson"), local, node, volume("d8v-vi-2", "Filesystem"))
 	look := func(words Words, h holders) Referent {
 		t.Helper()
 		facts, err := Observe(t.Context(), c, h, words)
@@ -212,7 +216,8 @@ func TestObserve(t *testing.T) {
 		return *facts.Referent
 	}
 	got := look(objectWords("VirtualDisk", "team", "root"), holders{machines: []string{"web"}})
-	if !got.Found || !got.Ready || got.UID != "1" || *got.Claim != (Claim{Name: "d8v-vd-1", Block: true, StorageClass: "fast"}) || got.Bytes != 4<<30 || got.Machines[0] != "web" {
+	want := Claim{Name: "d8v-vd-1", Block: true, StorageClass: "fast", Tolerations: []corev1.Toleration{{Key: "dedicated", Operator: "Equal", Effect: "NoExecute"}}}
+	if !got.Found || !got.Ready || got.UID != "1" || !reflect.DeepEqual(*got.Claim, want) || got.Bytes != 4<<30 || got.Machines[0] != "web" {
 		t.Errorf("disk: %+v, %+v", got, got.Claim)
 	}
 	got = look(objectWords("VirtualImage", "team", "debian"), holders{})
