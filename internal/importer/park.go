@@ -179,6 +179,38 @@ func (p *pass) useParked(digest string) error {
 	if err != nil {
 		return err
 	}
-	p.Source, p.SinglePass, p.parked = parked, false, digest
+	first := p.Source
+	p.Source, p.SinglePass, p.parked = &parkedFile{DVCR: parked, gone: func() {
+		p.Source, p.SinglePass, p.parked = first, true, ""
+	}}, false, digest
 	return nil
+}
+
+// parkedFile is a file in the registry that nothing but its importer keeps there: while
+// none runs for long it is collected, and has to be sent once more.
+type parkedFile struct {
+	*source.DVCR
+	// gone gives the first source back.
+	gone func()
+}
+
+// Open implements source.Source.
+func (f *parkedFile) Open(ctx context.Context) (source.Stream, error) {
+	opened, err := f.DVCR.Open(ctx)
+	return opened, f.lost(err)
+}
+
+// OpenAt implements source.Resumable.
+func (f *parkedFile) OpenAt(ctx context.Context, offset int64, validator string) (source.Stream, error) {
+	opened, err := f.DVCR.OpenAt(ctx, offset, validator)
+	return opened, f.lost(err)
+}
+
+func (f *parkedFile) lost(err error) error {
+	var failure *source.Error
+	if !errors.As(err, &failure) || failure.Reason != report.SourceNotFound {
+		return err
+	}
+	f.gone()
+	return &source.ChangedError{Why: "the registry has thrown the parked file away, because nobody asked for it for too long"}
 }

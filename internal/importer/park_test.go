@@ -8,6 +8,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/deckhouse/virtualization/internal/dvcr/dvcrtest"
@@ -121,6 +124,39 @@ func TestKilledImporterOfAParkedFile(t *testing.T) {
 				t.Errorf("the source was asked %d times", counted.requests.Load())
 			}
 		})
+	}
+}
+
+// A parked file that nobody has asked for long is collected, and comes once more.
+func TestParkedFileThatIsGone(t *testing.T) {
+	raw := rawDisk()
+	packed := gzipped(t, raw)
+	var counted traffic
+	registry := dvcrtest.Start(t, counted.registry)
+	k := &killable{registry: registry, handler: counted.source(file(packed)), stateDir: t.TempDir()}
+	k.adjust = func(o *Options) { o.SinglePass, o.Source = true, resumableOnly{onlyOpen{o.Source}} }
+	k.atCheckpoint = func(c report.Checkpoint, kill func()) {
+		if strings.Contains(c.Sink, `"parked":"sha256:`) {
+			kill()
+		}
+	}
+	if _, err := k.run(t); err == nil {
+		t.Fatal("not killed")
+	}
+	k.atCheckpoint = nil
+	blobs, err := filepath.Glob(filepath.Join(registry.Root, "docker/registry/v2/blobs/sha256/*/*"))
+	if err != nil || len(blobs) != 1 {
+		t.Fatalf("%v, %v", blobs, err)
+	}
+	if err := os.RemoveAll(blobs[0]); err != nil {
+		t.Fatal(err)
+	}
+	result, err := k.run(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := digestOf(t, file(raw)); result.Digest != want || counted.requests.Load() != 2 {
+		t.Errorf("%s, want %s, asked %d times", result.Digest, want, counted.requests.Load())
 	}
 }
 
