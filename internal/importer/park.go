@@ -93,13 +93,8 @@ func (p *pass) reopenParking(ctx context.Context) error {
 	if !ok {
 		return &source.ChangedError{Why: "the source cannot go on"}
 	}
-	if err := restore(p.resume, layerHash, p.layer); err != nil {
+	if err := p.restoreHashes(); err != nil {
 		return err
-	}
-	for i, checksum := range p.Checksums {
-		if err := restore(p.resume, checksum.Algorithm, p.sums[i]); err != nil {
-			return err
-		}
 	}
 	opened, err := resumable.OpenAt(ctx, p.resume.Offset, p.resume.Validator)
 	if err != nil {

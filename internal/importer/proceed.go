@@ -88,13 +88,8 @@ func (p *pass) reopen(ctx context.Context) error {
 		return p.reopenWhole(ctx)
 	}
 	hashes := append([]hash.Hash{p.layer}, p.sums...)
-	if err := restore(p.resume, layerHash, p.layer); err != nil {
+	if err := p.restoreHashes(); err != nil {
 		return err
-	}
-	for i, checksum := range p.Checksums {
-		if err := restore(p.resume, checksum.Algorithm, p.sums[i]); err != nil {
-			return err
-		}
 	}
 	opened, err := resumable.OpenAt(ctx, p.resume.Offset, p.resume.Validator)
 	if err != nil {
@@ -109,6 +104,19 @@ func (p *pass) reopen(ctx context.Context) error {
 	p.window, err = stream.NewWindow(stream.Exactly(p.stream, p.size-p.resume.Offset), options)
 	if err != nil {
 		return &source.ChangedError{Why: fmt.Sprintf("the checkpoint cannot be used: %v", err)}
+	}
+	return nil
+}
+
+// restoreHashes brings the hashes to where the checkpoint is.
+func (p *pass) restoreHashes() error {
+	if err := restore(p.resume, layerHash, p.layer); err != nil {
+		return err
+	}
+	for i, checksum := range p.Checksums {
+		if err := restore(p.resume, checksum.Algorithm, p.sums[i]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (d *draft) unsupported() plan {
 // restart removes a volume whose order was changed before it was done.
 func (d *draft) restart() plan {
 	d.phase(v1alpha2.DiskPending)
-	d.out.Status.Status.Progress = formatPercent(0)
+	d.out.Status.Status.Progress = filling.FormatPercent(0)
 	d.showUpload(nil)
 	d.notReady(v1alpha2.ReasonProvisioningNotStarted,
 		"The disk is made anew as soon as the volume that was begun before is removed")

@@ -87,9 +87,9 @@ func (d *draft) age() *metav1.Duration {
 func (d *draft) showProgress(percent int) {
 	percent = min(percent, 99)
 	if d.Disk.Status.ObservedGeneration == d.Disk.Generation {
-		percent = max(percent, parsePercent(d.Disk.Status.Progress))
+		percent = max(percent, filling.ParsePercent(d.Disk.Status.Progress))
 	}
-	d.out.Status.Status.Progress = formatPercent(percent)
+	d.out.Status.Status.Progress = filling.FormatPercent(percent)
 }
 
 // showSpeed changes the shown speed only together with the percentage: a write for
@@ -103,9 +103,9 @@ func (d *draft) showSpeed(speed *filling.Speed) {
 	case speed.Current == 0 && speed.Average == 0:
 		return
 	}
-	next := &v1alpha2.DownloadSpeed{Avg: humanSpeed(speed.Average), AvgBytes: strconv.FormatInt(speed.Average, 10)}
+	next := &v1alpha2.DownloadSpeed{Avg: filling.HumanSpeed(speed.Average), AvgBytes: strconv.FormatInt(speed.Average, 10)}
 	if speed.Current > 0 {
-		next.Current, next.CurrentBytes = humanSpeed(speed.Current), strconv.FormatInt(speed.Current, 10)
+		next.Current, next.CurrentBytes = filling.HumanSpeed(speed.Current), strconv.FormatInt(speed.Current, 10)
 	}
 	d.out.Status.Status.DownloadSpeed = next
 }
@@ -151,29 +151,4 @@ func (d *draft) mountedBy() string {
 		}
 	}
 	return strings.Join(out, ", ")
-}
-
-func parsePercent(text string) int {
-	percent, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
-	if err != nil {
-		return 0
-	}
-	return percent
-}
-
-func formatPercent(percent int) string { return strconv.Itoa(percent) + "%" }
-
-// humanSpeed writes a speed with one digit after the point and a binary unit.
-func humanSpeed(bytesPerSecond int64) string {
-	const units = "KMGTPE"
-	value, unit := float64(bytesPerSecond), -1
-	for value >= 1024 && unit < len(units)-1 {
-		value /= 1024
-		unit++
-	}
-	text := strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
-	if unit >= 0 {
-		text += units[unit:unit+1] + "i"
-	}
-	return text + "/s"
 }

@@ -30,7 +30,7 @@ func (d *draft) ready() plan {
 	}
 	d.showUpload(nil)
 	status := &d.out.Status.Status
-	status.Progress = formatPercent(100)
+	status.Progress = filling.FormatPercent(100)
 	status.Target.PersistentVolumeClaimName = d.Claim.Name
 	if name := d.Claim.Spec.StorageClassName; name != nil {
 		status.StorageClassName = *name

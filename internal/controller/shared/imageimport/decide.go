@@ -128,7 +128,7 @@ func (d *draft) restart() Decision {
 		message = "The import starts as soon as an importer of an earlier version or of another source has stopped"
 	}
 	d.setPending()
-	d.out.Status.Progress = formatPercent(0)
+	d.out.Status.Progress = filling.FormatPercent(0)
 	d.out.Forget = true
 	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
 	d.removeHelpers()

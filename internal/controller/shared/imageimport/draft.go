@@ -4,8 +4,6 @@
 package imageimport
 
 import (
-	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -159,7 +157,7 @@ func (d *draft) phase(phase v1alpha2.ImagePhase) { d.out.Status.Phase = phase }
 // setPending is for an import that has not got as far as moving bytes.
 func (d *draft) setPending() {
 	d.phase(v1alpha2.ImagePending)
-	d.out.Status.Progress = formatPercent(d.progressBefore())
+	d.out.Status.Progress = filling.FormatPercent(d.progressBefore())
 	d.stopSpeed()
 	d.sourceReady()
 }
@@ -190,7 +188,7 @@ func (d *draft) progressBefore() int {
 	if d.before.ObservedGeneration != d.Image.Generation {
 		return 0
 	}
-	if percent := parsePercent(d.before.Progress); percent < 100 {
+	if percent := filling.ParsePercent(d.before.Progress); percent < 100 {
 		return percent
 	}
 	return 0
@@ -255,32 +253,3 @@ func (d *draft) removeSecret(namespace string) {
 func (s Status) isReady() bool {
 	return meta.IsStatusConditionTrue(s.Conditions, v1alpha2.ConditionReady)
 }
-
-// humanBytes writes a size with one digit after the point and a binary unit, in
-// the spelling of Kubernetes quantities: 1.5Gi, 512Mi, 100.
-func humanBytes(bytes int64) string {
-	const units = "KMGTPE"
-	value, unit := float64(bytes), -1
-	for value >= 1024 && unit < len(units)-1 {
-		value /= 1024
-		unit++
-	}
-	text := strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
-	if unit < 0 {
-		return text
-	}
-	return text + units[unit:unit+1] + "i"
-}
-
-func humanSpeed(bytesPerSecond int64) string { return humanBytes(bytesPerSecond) + "/s" }
-
-// parsePercent reads "42%"; anything else counts as nothing done.
-func parsePercent(text string) int {
-	percent, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
-	if err != nil {
-		return 0
-	}
-	return percent
-}
-
-func formatPercent(percent int) string { return strconv.Itoa(percent) + "%" }

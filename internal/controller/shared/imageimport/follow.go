@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/reportserver"
@@ -122,19 +123,19 @@ func (d *draft) runningMessage() string {
 func (d *draft) showProgress() {
 	before := d.progressBefore()
 	if d.Progress == nil {
-		d.out.Status.Progress = formatPercent(before)
+		d.out.Status.Progress = filling.FormatPercent(before)
 		return
 	}
 	// A new attempt begins from the start, but what is shown never goes back.
 	percent := max(before, d.Progress.Percent())
-	d.out.Status.Progress = formatPercent(percent)
+	d.out.Status.Progress = filling.FormatPercent(percent)
 	if percent == before && d.out.Status.DownloadSpeed != nil {
 		return
 	}
 	d.out.Status.DownloadSpeed = &v1alpha2.DownloadSpeed{
-		Avg:          humanSpeed(d.Progress.AverageBytesPerSecond),
+		Avg:          filling.HumanSpeed(d.Progress.AverageBytesPerSecond),
 		AvgBytes:     strconv.FormatInt(d.Progress.AverageBytesPerSecond, 10),
-		Current:      humanSpeed(d.Progress.BytesPerSecond),
+		Current:      filling.HumanSpeed(d.Progress.BytesPerSecond),
 		CurrentBytes: strconv.FormatInt(d.Progress.BytesPerSecond, 10),
 	}
 }
@@ -221,20 +222,20 @@ func (d *draft) showResult(result *report.Result) {
 	status := &d.out.Status
 	status.Format, status.CDROM = result.Format, result.CDROM
 	status.Size = v1alpha2.ImageSize{
-		Stored:        humanBytes(result.StoredSizeBytes),
+		Stored:        filling.HumanBytes(result.StoredSizeBytes),
 		StoredBytes:   strconv.FormatInt(result.StoredSizeBytes, 10),
-		Unpacked:      humanBytes(result.VirtualSizeBytes),
+		Unpacked:      filling.HumanBytes(result.VirtualSizeBytes),
 		UnpackedBytes: strconv.FormatInt(result.VirtualSizeBytes, 10),
 	}
 	status.DownloadSpeed = &v1alpha2.DownloadSpeed{
-		Avg:      humanSpeed(result.AverageBytesPerSecond),
+		Avg:      filling.HumanSpeed(result.AverageBytesPerSecond),
 		AvgBytes: strconv.FormatInt(result.AverageBytesPerSecond, 10),
 	}
 }
 
 func (d *draft) becomeReady(message string) {
 	d.phase(v1alpha2.ImageReady)
-	d.out.Status.Progress = formatPercent(100)
+	d.out.Status.Progress = filling.FormatPercent(100)
 	d.stopSpeed()
 	d.showUpload(nil)
 	d.sourceReady()

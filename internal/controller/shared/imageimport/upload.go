@@ -12,6 +12,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
+	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 )
@@ -137,7 +138,7 @@ func (d *draft) waitForUpload(s importerpod.State) Decision {
 func (d *draft) uploadExpired() Decision {
 	message := "No upload was finished in time. New addresses are being opened"
 	d.setPending()
-	d.out.Status.Progress = formatPercent(0)
+	d.out.Status.Progress = filling.FormatPercent(0)
 	d.out.Forget = true
 	d.notReady(v1alpha2.ReasonWaitForUserUploadTimeout, message)
 	d.event(corev1.EventTypeWarning, eventExpired, message)

@@ -181,7 +181,7 @@ func (d *draft) showFound(result *report.Result) {
 	if result.Format != "" {
 		status.Format, status.CDROM = result.Format, result.CDROM
 	}
-	status.Size.Unpacked = humanBytes(result.VirtualSizeBytes)
+	status.Size.Unpacked = filling.HumanBytes(result.VirtualSizeBytes)
 	status.Size.UnpackedBytes = strconv.FormatInt(result.VirtualSizeBytes, 10)
 }
 
@@ -284,11 +284,11 @@ func (d *draft) showFillProgress() {
 	f := d.Volume.Filling
 	before := d.progressBefore()
 	percent := min(max(before, f.Percent), 99)
-	d.out.Status.Progress = formatPercent(percent)
+	d.out.Status.Progress = filling.FormatPercent(percent)
 	if f.Speed != nil && (percent != before || d.out.Status.DownloadSpeed == nil) {
 		d.out.Status.DownloadSpeed = &v1alpha2.DownloadSpeed{
-			Avg: humanSpeed(f.Speed.Average), AvgBytes: strconv.FormatInt(f.Speed.Average, 10),
-			Current: humanSpeed(f.Speed.Current), CurrentBytes: strconv.FormatInt(f.Speed.Current, 10),
+			Avg: filling.HumanSpeed(f.Speed.Average), AvgBytes: strconv.FormatInt(f.Speed.Average, 10),
+			Current: filling.HumanSpeed(f.Speed.Current), CurrentBytes: strconv.FormatInt(f.Speed.Current, 10),
 		}
 	}
 }
@@ -311,7 +311,7 @@ func (d *draft) volumeReady() Decision {
 	status := &d.out.Status
 	status.ClaimName, status.StorageClass = claim.Name, ptr.Deref(claim.Spec.StorageClassName, "")
 	if stored, known := claim.Status.Capacity[corev1.ResourceStorage]; known {
-		status.Size.Stored, status.Size.StoredBytes = humanBytes(stored.Value()), strconv.FormatInt(stored.Value(), 10)
+		status.Size.Stored, status.Size.StoredBytes = filling.HumanBytes(stored.Value()), strconv.FormatInt(stored.Value(), 10)
 	}
 	d.conditions.True(v1alpha2.ConditionStorageClassReady, v1alpha2.ReasonStorageClassReady, "The volume is made")
 	d.becomeReady("The image is on PersistentVolumeClaim " + claim.Name)
@@ -355,7 +355,7 @@ func (d *draft) volumeLost() Decision {
 // restartVolume removes a volume whose order was changed before it was done.
 func (d *draft) restartVolume() Decision {
 	d.setPending()
-	d.out.Status.Progress = formatPercent(0)
+	d.out.Status.Progress = filling.FormatPercent(0)
 	d.notReady(v1alpha2.ReasonProvisioningNotStarted,
 		"The image is made anew as soon as the volume that was begun before is removed")
 	d.removeHelpers()
