@@ -88,7 +88,7 @@ func (s *session) startRegistry(directory, address string) error {
 func (s *session) publish(ctx context.Context, p publication) error {
 	at, err := ports.Load(s.state.Ports())
 	if errors.Is(err, os.ErrNotExist) {
-		return errors.New("Deckhouse's side was not started yet: type \"sandbox up\"")
+		return errors.New("the sandbox was not started yet: type \"sandbox up\"")
 	}
 	if err != nil {
 		return err
