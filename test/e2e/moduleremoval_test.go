@@ -121,6 +121,11 @@ func removeModule(ctx context.Context, t *testing.T, u *updated) {
 	})
 	checkEngineIsGone(ctx, t)
 	checkRoutesAreGone(ctx, t)
+	nodes := &corev1.NodeList{}
+	waitNone(ctx, t, "labels of nodes", func() (int, error) {
+		err := kube.List(ctx, nodes)
+		return labelsOfEngine(nodes.Items), err
+	})
 	// What users declared waits for the module to come back.
 	for name, generation := range specs(ctx, t) {
 		if wishes[name] != generation {
@@ -134,6 +139,19 @@ func removeModule(ctx context.Context, t *testing.T, u *updated) {
 	if err := kube.Get(ctx, client.ObjectKey{Namespace: u.disk.Namespace, Name: u.disk.Status.Target.PersistentVolumeClaimName}, claim); err != nil {
 		t.Errorf("the disk's volume: %v", err)
 	}
+}
+
+// labelsOfEngine counts the labels by which nodes look as if they could run machines.
+func labelsOfEngine(nodes []corev1.Node) int {
+	count := 0
+	for i := range nodes {
+		for key := range nodes[i].Labels {
+			if strings.Contains(key, "kubevirt.io/") || key == "virtualization.deckhouse.io/kvm-enabled" {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // checkEngineIsGone looks for everything that would answer for the engine.
