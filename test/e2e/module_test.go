@@ -58,6 +58,7 @@ spec:
   blockDeviceRefs: [{kind: VirtualDisk, name: root}]
 `, &v1alpha2.VirtualMachine{})
 	waitReady(ctx, t, m)
+	awaitGuest(ctx, t, m)
 	u := &updated{machine: m, disk: waitReady(ctx, t, disk), boot: bootID(ctx, t, m), launcher: launcher(ctx, t, m).UID}
 	u.memory = firmwareMemory(ctx, t, m).UID
 	t.Cleanup(func() { followNoChannel(t) })
@@ -111,6 +112,14 @@ func (u *updated) check(ctx context.Context, t *testing.T, before map[string]int
 }
 
 var bootLine = regexp.MustCompile(`BOOT=([0-9a-f-]{36})`)
+
+// awaitGuest waits for a guest that boots by EFI. Its boot loader would take orders that are meant for the guest.
+func awaitGuest(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) {
+	t.Helper()
+	c := openConsole(ctx, t, m.Namespace, m.Name)
+	defer c.leave()
+	c.expect(ctx, "GUEST-READY")
+}
 
 // bootID asks the guest for what its kernel makes anew at each start.
 func bootID(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) string {

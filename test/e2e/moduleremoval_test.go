@@ -231,6 +231,7 @@ func enableAgain(ctx context.Context, t *testing.T, u *updated) {
 	}
 	guest := launcherAgain(ctx, t, u)
 	t.Logf("the machine runs in %s", guest)
+	awaitGuest(ctx, t, u.machine)
 	disk := waitReady(ctx, t, u.disk.DeepCopy())
 	if disk.Status.Target.PersistentVolumeClaimName != u.disk.Status.Target.PersistentVolumeClaimName {
 		t.Errorf("the disk is on another volume, %s", disk.Status.Target.PersistentVolumeClaimName)
