@@ -39,16 +39,30 @@ type grains struct {
 	// there are enough of them to read it.
 	content *[]byte
 	mark    *image.GrainMark
+	// run are the latest grains, neighbours on the disk, which nobody unpacks yet.
+	run []grain
 
 	unpacks          *workers
 	packed, unpacked sync.Pool
 }
 
+// runSize is how much of the disk is written at once: a grain by itself would cost the
+// volume as much as all of this.
+const runSize = 1 << 20
+
+// grain is one with all its bytes.
+type grain struct {
+	image.GrainMark
+	content *[]byte
+}
+
+func (g grain) end() int64 { return g.Offset + g.Length }
+
 func newGrains(d *disk, stream *image.GrainStream) *grains {
 	g := &grains{disk: d, stream: stream, state: grainState{At: stream.Start}, unpacks: newWorkers(parallelWrites)}
 	g.packed.New = func() any { return new([]byte) }
 	g.unpacked.New = func() any {
-		buffer := directio.Buffer(int(stream.GrainSize))
+		buffer := directio.Buffer(int(max(stream.GrainSize, runSize)))
 		return &buffer
 	}
 	g.content = g.packed.Get().(*[]byte)
@@ -125,42 +139,62 @@ func (g *grains) step(ctx context.Context) (skip int64, err error) {
 			return 0, nil
 		}
 	}
-	return 0, g.unpack(ctx)
+	return 0, g.add(ctx)
 }
 
-// unpack gives the grain in content away to be brought to its place.
-func (g *grains) unpack(ctx context.Context) error {
-	m, content, before := *g.mark, g.content, g.state.Next
-	if m.Offset < before {
+// add moves the grain in content to the run, or to the next one if it does not fit.
+func (g *grains) add(ctx context.Context) error {
+	next := grain{*g.mark, g.content}
+	if next.Offset < g.state.Next {
 		return image.ErrNoGrainStream
 	}
+	if len(g.run) > 0 && (next.Offset > g.state.Next || next.end()-g.run[0].Offset > runSize) {
+		if err := g.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if err := g.skip(ctx, next.Offset); err != nil {
+		return err
+	}
+	g.run = append(g.run, next)
+	g.state = grainState{At: g.state.At + next.Size, Next: next.end(), Last: g.state.At}
 	g.content, g.mark = g.packed.Get().(*[]byte), nil
 	*g.content = (*g.content)[:0]
-	g.state = grainState{At: g.state.At + m.Size, Next: m.Offset + m.Length, Last: g.state.At}
+	return nil
+}
+
+// flush gives the run away to be unpacked and written.
+func (g *grains) flush(ctx context.Context) error {
+	run := g.run
+	if g.run = nil; len(run) == 0 {
+		return nil
+	}
 	return g.unpacks.do(ctx, func() error {
-		defer g.packed.Put(content)
-		if err := g.zero(ctx, before, m.Offset); err != nil {
-			return err
-		}
 		buffer := g.unpacked.Get().(*[]byte)
 		defer g.unpacked.Put(buffer)
-		if err := g.stream.Unpack((*buffer)[:m.Length], *content, m); err != nil {
-			return err
+		begin := run[0].Offset
+		for _, one := range run {
+			err := g.stream.Unpack((*buffer)[one.Offset-begin:one.end()-begin], *one.content, one.GrainMark)
+			g.packed.Put(one.content)
+			if err != nil {
+				return err
+			}
 		}
-		return g.disk.write((*buffer)[:m.Length], m.Offset)
+		return g.disk.write((*buffer)[:run[len(run)-1].end()-begin], begin)
 	})
 }
 
-// zero makes a part of the disk read as zeros, unless it does already.
-func (g *grains) zero(ctx context.Context, from, to int64) error {
-	if g.disk.blank || from >= to {
+// skip makes the disk read as zeros up to the next grain.
+func (g *grains) skip(ctx context.Context, to int64) error {
+	from := g.state.Next
+	if g.disk.blank || from == to {
 		return nil
 	}
-	return g.disk.Zero(ctx, from, to-from)
+	return g.unpacks.do(ctx, func() error { return g.disk.Zero(ctx, from, to-from) })
 }
 
 func (g *grains) settle(ctx context.Context, m *mark) error {
-	if err := g.unpacks.wait(); err != nil {
+	if err := errors.Join(g.flush(ctx), g.unpacks.wait()); err != nil {
 		return err
 	}
 	state := g.state
@@ -171,7 +205,10 @@ func (g *grains) settle(ctx context.Context, m *mark) error {
 	if len(*g.content) > 0 || !g.stream.Complete(state.Last) {
 		return image.ErrNoGrainStream
 	}
-	return g.zero(ctx, state.Next, g.disk.Size())
+	if g.disk.blank {
+		return nil
+	}
+	return g.disk.Zero(ctx, state.Next, g.disk.Size()-state.Next)
 }
 
 // unpackGrains fills the disk from an image that is its grains in order. One that turns
