@@ -25,14 +25,15 @@ func lists(devices ...Device) func(*Observed) {
 	}
 }
 
-func attached(name string, granted bool) func(*Observed) {
+// attached asks for the disk data to be plugged in.
+func attached(granted bool) func(*Observed) {
 	return func(o *Observed) {
-		attachment := &v1alpha2.VirtualMachineBlockDeviceAttachment{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name + "-attachment", UID: "1-2"}}
-		attachment.Spec.BlockDeviceRef = v1alpha2.AttachmentBlockDeviceRef{Kind: "VirtualDisk", Name: name}
+		attachment := &v1alpha2.VirtualMachineBlockDeviceAttachment{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "data-attachment", UID: "1-2"}}
+		attachment.Spec.BlockDeviceRef = v1alpha2.AttachmentBlockDeviceRef{Kind: "VirtualDisk", Name: "data"}
 		if granted {
 			attachment.Status.Conditions = []metav1.Condition{{Type: "BlockDeviceReady", Status: "True"}}
 		}
-		o.Attachments = append(o.Attachments, AttachedDevice{Attachment: attachment, Device: diskDevice(name, "Ready")})
+		o.Attachments = append(o.Attachments, AttachedDevice{Attachment: attachment, Device: diskDevice("data", "Ready")})
 	}
 }
 
@@ -78,14 +79,14 @@ func TestWhatTheEngineIsGiven(t *testing.T) {
 			func(o *Observed) { o.Machine.Spec.EnableParavirtualization = ptr.To(false) }, running(t), lists(root, data),
 		}, "vd-root, vd-data"},
 		{"the guest has it, the disk is gone", []func(*Observed){running(t), lists(Device{Ref: root.Ref})}, "vd-root"},
-		{"attached", []func(*Observed){running(t), attached("data", true)}, "vd-root, vd-data plugged"},
-		{"attached at the start", []func(*Observed){attached("data", true)}, "vd-root, vd-data plugged"},
-		{"attached, not looked at yet", []func(*Observed){running(t), attached("data", false)}, "vd-root"},
+		{"attached", []func(*Observed){running(t), attached(true)}, "vd-root, vd-data plugged"},
+		{"attached at the start", []func(*Observed){attached(true)}, "vd-root, vd-data plugged"},
+		{"attached, not looked at yet", []func(*Observed){running(t), attached(false)}, "vd-root"},
 		{"attached, the disk is another's", []func(*Observed){
-			running(t), attached("data", true), func(o *Observed) { o.Take("d8v-vd-data", "db") },
+			running(t), attached(true), func(o *Observed) { o.Take("d8v-vd-data", "db") },
 		}, "vd-root"},
-		{"attached, not ready any more", []func(*Observed){running(t), attached("data", false), pluggedIn("vd-data")}, "vd-root, vd-data plugged"},
-		{"being detached", []func(*Observed){running(t), attached("data", true), pluggedIn("vd-data"), func(o *Observed) {
+		{"attached, not ready any more", []func(*Observed){running(t), attached(false), pluggedIn("vd-data")}, "vd-root, vd-data plugged"},
+		{"being detached", []func(*Observed){running(t), attached(true), pluggedIn("vd-data"), func(o *Observed) {
 			o.Attachments[0].Attachment.DeletionTimestamp = ptr.To(metav1.NewTime(now))
 		}}, "vd-root"},
 	}
