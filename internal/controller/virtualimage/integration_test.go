@@ -119,14 +119,23 @@ func (*fakeFiller) Start(fill filling.Fill) []client.Object {
 func (*fakeFiller) Observe(ctx context.Context, reader client.Reader, owner filling.Owner) (filling.Filling, error) {
 	claim := &corev1.PersistentVolumeClaim{}
 	err := reader.Get(ctx, client.ObjectKey{Namespace: owner.Namespace, Name: owner.ClaimName()}, claim)
-	if err != nil || claim.Annotations[annotationHash] == "" || len(claim.OwnerReferences) > 0 {
+	if err != nil || claim.Annotations[annotationHash] == "" {
 		return filling.Filling{Owner: owner}, client.IgnoreNotFound(err)
 	}
 	state := filling.State(claim.Annotations[annotationState])
+	filled := filling.Filling{Owner: owner}
+	if state == filling.Done {
+		// As a populator does: what was told of the content before may have been lost.
+		filled.Result = published().Result
+	}
+	if len(claim.OwnerReferences) > 0 {
+		return filled, nil
+	}
 	if state == filling.None {
 		state = filling.Pending
 	}
-	return filling.Filling{Owner: owner, Hash: claim.Annotations[annotationHash], State: state, Percent: 50}, nil
+	filled.Hash, filled.State, filled.Percent = claim.Annotations[annotationHash], state, 50
+	return filled, nil
 }
 
 func (w *world) create(name string, source v1alpha2.VirtualImageDataSource) *v1alpha2.VirtualImage {
