@@ -1,0 +1,94 @@
+// Copyright The Virtualization Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dmt
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// slip is what must not be in the source of the chart, with the reason.
+type slip struct {
+	endings []string
+	found   *regexp.Regexp
+	reason  string
+}
+
+var (
+	chart      = []string{".yaml", ".tpl"}
+	dashboards = []string{".json"}
+	slips      = []slip{
+		{chart, regexp.MustCompile(`enabledModules *\| *has "`), "what a module brings is asked of .Capabilities.APIVersions; its name may change"},
+		{chart, regexp.MustCompile(`has "[^"]+-crd" `), "no module has only definitions any more"},
+		{chart, regexp.MustCompile(`\bcluster\.local\b`), "the domain of a cluster is a setting of it"},
+		{chart, regexp.MustCompile(`helm_lib_module_image[^}]*"[^"}]*_[^"}]*"`), "the name of an image has no underscores"},
+		{chart, regexp.MustCompile(`mountPath: "?/sys/?"?\s`), "where containerd is hardened, /sys comes without /sys/fs/cgroup"},
+		{dashboards, regexp.MustCompile(`"type": *"(graph|flant-statusmap-panel)"`), "Grafana no longer has this kind of panel"},
+		{dashboards, regexp.MustCompile(`interval_(rv|sx3|sx4)`), "the interval is $__rate_interval"},
+		{dashboards, regexp.MustCompile(`"alert": *\{`), "alerts are rules of Prometheus"},
+	}
+)
+
+func TestSourcesOfTheChart(t *testing.T) {
+	for _, file := range files(t, ".yaml", ".tpl", ".json") {
+		if !strings.HasPrefix(file, "templates/") && !strings.HasPrefix(file, "monitoring/") {
+			continue
+		}
+		text := read(t, file)
+		for _, s := range slips {
+			if found := s.found.FindString(text); found != "" && slices.Contains(s.endings, filepath.Ext(file)) {
+				t.Errorf("%s: %q: %s", file, found, s.reason)
+			}
+		}
+	}
+}
+
+func TestSlipsAreFound(t *testing.T) {
+	for text, want := range map[string]int{
+		`{{ if (.Values.global.enabledModules | has "node-manager") }}`:     0,
+		`{{ if has "node-manager-crd" .Values.global.enabledModules }}`:     1,
+		`host: a.b.svc.cluster.local`:                                       2,
+		`image: {{ include "helm_lib_module_image" (list . "vm_router") }}`: 3,
+		"mountPath: /sys\n":        4,
+		`{"type": "graph"}`:        5,
+		`rate(a[$__interval_sx3])`: 6,
+		`{"alert": {"name": "A"}}`: 7,
+		`image: {{ include "helm_lib_module_image" (list . "vmRouter") }}`: -1,
+		`{{ if has "node-manager" (.Values.global.enabledModules) }}`:      -1,
+		"mountPath: /sys/devices\n":                                        -1,
+		`{"type": "timeseries", "expr": "rate(a[$__rate_interval])"}`:      -1,
+	} {
+		got := slices.IndexFunc(slips, func(s slip) bool { return s.found.MatchString(text) })
+		if got != want {
+			t.Errorf("%s: found by %d, want %d", text, got, want)
+		}
+	}
+}
+
+// Requests wait for who answers a webhook, so that it has to run before the server
+// learns of the webhook.
+func TestWebhooksComeLast(t *testing.T) {
+	webhooks := 0
+	object := regexp.MustCompile(`(?m)^kind: (Validating|Mutating)WebhookConfiguration$`)
+	for _, file := range files(t, ".yaml") {
+		if !strings.HasPrefix(file, "templates/") {
+			continue
+		}
+		for _, document := range strings.Split(read(t, file), "\n---") {
+			if !object.MatchString(document) {
+				continue
+			}
+			webhooks++
+			if !strings.Contains(document, "werf.io/weight:") && !strings.Contains(document, "werf.io/deploy-dependency") {
+				t.Errorf("%s: a webhook has no weight", file)
+			}
+		}
+	}
+	if webhooks < 4 {
+		t.Errorf("only %d webhooks were found", webhooks)
+	}
+}
