@@ -92,3 +92,44 @@ func TestWebhooksComeLast(t *testing.T) {
 		t.Errorf("only %d webhooks were found", webhooks)
 	}
 }
+
+// The linter looks for the very words.
+func TestMonitoringIsTakenIn(t *testing.T) {
+	text := read(t, "templates/monitoring.yaml")
+	for _, words := range []string{`include "helm_lib_prometheus_rules`, `include "helm_lib_grafana_dashboard_definitions`} {
+		if !strings.Contains(text, words) {
+			t.Errorf("templates/monitoring.yaml has no %s", words)
+		}
+	}
+}
+
+// An alert that is its own group is delivered to nobody.
+func TestAlertsAreNotTheirOwnGroups(t *testing.T) {
+	alerts := 0
+	for _, file := range files(t, ".yaml") {
+		if !strings.HasPrefix(file, "monitoring/prometheus-rules/") {
+			continue
+		}
+		var groups []struct {
+			Rules []struct {
+				Alert       string            `json:"alert"`
+				Annotations map[string]string `json:"annotations"`
+			} `json:"rules"`
+		}
+		parse(t, file, &groups)
+		for _, group := range groups {
+			for _, rule := range group.Rules {
+				alerts++
+				for name, value := range rule.Annotations {
+					of, _, _ := strings.Cut(value, ",")
+					if strings.HasPrefix(name, "plk_") && strings.TrimSpace(of) == rule.Alert {
+						t.Errorf("%s: %s is grouped into itself", file, rule.Alert)
+					}
+				}
+			}
+		}
+	}
+	if alerts < 30 {
+		t.Errorf("only %d alerts were found", alerts)
+	}
+}
