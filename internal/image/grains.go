@@ -64,7 +64,8 @@ func OpenGrainStream(r io.ReaderAt, size int64) (*GrainStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !isVMDK(v.head) {
+	// Before the tables are read: who gets the image next reads them anyway.
+	if !isVMDK(v.head) || len(v.head) >= vmdkHeaderSize && !parseVMDK(v.head).marked() {
 		return nil, ErrNoGrainStream
 	}
 	h, err := readVMDK(v)
@@ -73,12 +74,14 @@ func OpenGrainStream(r io.ReaderAt, size int64) (*GrainStream, error) {
 	}
 	s := &GrainStream{Info: h.info(), Start: int64(h.overhead) * sectorSize, GrainSize: int64(h.grain) * sectorSize,
 		size: size, footer: h.footer, last: int64(h.last) * sectorSize}
-	marked := h.compressed() && h.flags&vmdkFlagMarkers != 0
-	if !marked || s.GrainSize > maxStreamedGrain || h.overhead == 0 || h.overhead > uint64(size)/sectorSize {
+	if s.GrainSize > maxStreamedGrain || h.overhead == 0 || h.overhead > uint64(size)/sectorSize {
 		return nil, ErrNoGrainStream
 	}
 	return s, nil
 }
+
+// marked tells whether grains have marks in front of them.
+func (h *vmdkHeader) marked() bool { return h.compressed() && h.flags&vmdkFlagMarkers != 0 }
 
 // MarkSize is how many bytes Mark looks at.
 const MarkSize = sectorSize

@@ -96,6 +96,12 @@ func TestNoGrainStream(t *testing.T) {
 			}
 		})
 	}
+	// The tables of one that is left to others are not even looked at.
+	apart := golden(t, "monolithicSparse.vmdk")
+	at(26*512, le32(0, 1<<20))(apart)
+	if _, err := openGrains(apart); !errors.Is(err, ErrNoGrainStream) {
+		t.Errorf("got %v", err)
+	}
 	if _, err := OpenGrainStream(bytes.NewReader(nil), UnknownSize); err == nil {
 		t.Error("opened a file of unknown length")
 	}
