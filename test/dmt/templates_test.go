@@ -21,6 +21,7 @@ type slip struct {
 var (
 	chart      = []string{".yaml", ".tpl"}
 	dashboards = []string{".json"}
+	everything = slices.Concat(chart, dashboards)
 	slips      = []slip{
 		{chart, regexp.MustCompile(`enabledModules *\| *has "`), "what a module brings is asked of .Capabilities.APIVersions; its name may change"},
 		{chart, regexp.MustCompile(`has "[^"]+-crd" `), "no module has only definitions any more"},
@@ -30,6 +31,7 @@ var (
 		{dashboards, regexp.MustCompile(`"type": *"(graph|flant-statusmap-panel)"`), "Grafana no longer has this kind of panel"},
 		{dashboards, regexp.MustCompile(`interval_(rv|sx3|sx4)`), "the interval is $__rate_interval"},
 		{dashboards, regexp.MustCompile(`"alert": *\{`), "alerts are rules of Prometheus"},
+		{everything, regexp.MustCompile(`https?://(www\.)?deckhouse\.(io|ru)\b`), "clusters have a documentation of their own: helm_lib_module_documentation_uri"},
 	}
 )
 
@@ -53,10 +55,13 @@ func TestSlipsAreFound(t *testing.T) {
 		`{{ if has "node-manager-crd" .Values.global.enabledModules }}`:     1,
 		`host: a.b.svc.cluster.local`:                                       2,
 		`image: {{ include "helm_lib_module_image" (list . "vm_router") }}`: 3,
-		"mountPath: /sys\n":        4,
-		`{"type": "graph"}`:        5,
-		`rate(a[$__interval_sx3])`: 6,
-		`{"alert": {"name": "A"}}`: 7,
+		"mountPath: /sys\n":                                                4,
+		`{"type": "graph"}`:                                                5,
+		`rate(a[$__interval_sx3])`:                                         6,
+		`{"alert": {"name": "A"}}`:                                         7,
+		`see https://deckhouse.io/modules/virtualization/`:                 8,
+		`{"url": "http://www.deckhouse.ru"}`:                               8,
+		`apiVersion: deckhouse.io/v1`:                                      -1,
 		`image: {{ include "helm_lib_module_image" (list . "vmRouter") }}`: -1,
 		`{{ if has "node-manager" (.Values.global.enabledModules) }}`:      -1,
 		"mountPath: /sys/devices\n":                                        -1,

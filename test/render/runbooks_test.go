@@ -14,17 +14,18 @@ import (
 
 var (
 	runbooks = filepath.Join("..", "..", "docs", "runbooks")
-	// runbookAddress is where the platform's site has the page of an alert.
-	runbookAddress = "https://deckhouse.io/modules/virtualization/stable/runbooks/"
-	shellBlock     = regexp.MustCompile("(?ms)^ *```shell\n(.*?)^ *```$")
-	heading        = regexp.MustCompile(`(?m)^## (.+)$`)
+	// runbookPath is where a site of the platform's documentation has the page of an alert. Deckhouse gives the pages of
+	// the version that runs to the site in the cluster as those of the channel stable.
+	runbookPath = "/modules/virtualization/stable/runbooks/"
+	shellBlock  = regexp.MustCompile("(?ms)^ *```shell\n(.*?)^ *```$")
+	heading     = regexp.MustCompile(`(?m)^## (.+)$`)
 )
 
 // Who is woken by an alert finds its page, in both languages, with equal commands.
 func TestEveryAlertHasARunbook(t *testing.T) {
 	rules := alerts(t, render(t, Case{}))
 	for name, rule := range rules {
-		if got, want := rule.Annotations["runbook_url"], runbookAddress+strings.ToLower(name)+".html"; got != want {
+		if got, want := rule.Annotations["runbook_url"], "https://deckhouse.io"+runbookPath+strings.ToLower(name)+".html"; got != want {
 			t.Errorf("%s: runbook_url is %q, want %q", name, got, want)
 		}
 		english := readRunbook(t, name, ".md", "What it means", "What is affected", "What to do")
@@ -45,6 +46,44 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	}
 	if len(pages) > 0 {
 		t.Errorf("there are no alerts for %v", pages)
+	}
+}
+
+// Clusters that don't reach the public site have a site of their own.
+func TestRunbooksAreInTheCluster(t *testing.T) {
+	platform := func(domain, mode string, modules ...any) map[string]any {
+		return map[string]any{
+			"enabledModules": append(modules, "virtualization", "cni-cilium", "operator-prometheus"),
+			"modules": map[string]any{
+				"publicDomainTemplate": domain, "https": map[string]any{"mode": mode}, "ingressClass": "nginx",
+			},
+		}
+	}
+	for name, tc := range map[string]struct {
+		c    Case
+		want string
+	}{
+		"the module is off":  {Case{Global: platform("%s.example.com", "OnlyInURI")}, "https://deckhouse.io"},
+		"nothing is reached": {Case{Global: platform("", "OnlyInURI", "documentation")}, "https://deckhouse.io"},
+		"with TLS":           {Case{Global: platform("%s.example.com", "OnlyInURI", "documentation")}, "https://documentation.example.com"},
+		"with a certificate": {Case{Global: platform("docs-%s.kube", "CertManager", "documentation")}, "https://docs-documentation.kube"},
+		"without TLS":        {Case{Global: platform("%s.example.com", "Disabled", "documentation")}, "http://documentation.example.com"},
+		"our own TLS is no hint": {Case{
+			Global:   platform("%s.example.com", "OnlyInURI", "documentation"),
+			Settings: map[string]any{"https": map[string]any{"mode": "Disabled"}},
+		}, "https://documentation.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rules := alerts(t, render(t, tc.c))
+			for alert, rule := range rules {
+				if got, want := rule.Annotations["runbook_url"], tc.want+runbookPath+strings.ToLower(alert)+".html"; got != want {
+					t.Errorf("%s leads to %s, want %s", alert, got, want)
+				}
+			}
+			if len(rules) == 0 {
+				t.Error("there are no alerts")
+			}
+		})
 	}
 }
 
