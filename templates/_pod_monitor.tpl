@@ -57,6 +57,9 @@ spec:
           replacement: {{ $monitor.job }}
         - targetLabel: tier
           replacement: cluster
+        # What the platform scrapes itself: its rules tell it from metrics of users that have the same names by this label.
+        - targetLabel: d8_source
+          replacement: dkp
         {{- if $monitor.perNode }}
         - targetLabel: node
           sourceLabels: [__meta_kubernetes_pod_node_name]

@@ -129,6 +129,9 @@ func TestMonitorsAreForThePlatform(t *testing.T) {
 		drops := func(r relabeling) bool {
 			return r.Action == "labeldrop" && slices.Contains(strings.Split(r.Regex, "|"), "namespace")
 		}
+		if !slices.Contains(endpoint.Relabelings, relabeling{TargetLabel: "d8_source", Replacement: "dkp"}) {
+			t.Errorf("%s: nothing tells its metrics from those of users", job)
+		}
 		if !slices.ContainsFunc(endpoint.Relabelings, drops) {
 			t.Errorf("%s: metrics without a namespace would get the component's", job)
 		}
