@@ -10,7 +10,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
+
+	"github.com/deckhouse/virtualization/internal/importer/xzblocks"
 )
 
 // MagicSize is how many of a stream's first bytes Compression looks at.
@@ -43,11 +44,7 @@ func Decompress(compression string, r io.Reader) (io.ReadCloser, error) {
 	case "gzip":
 		return gzip.NewReader(r)
 	case "xz":
-		reader, err := xz.NewReader(r, maxWindow)
-		if err != nil {
-			return nil, err
-		}
-		return io.NopCloser(reader), nil
+		return xzblocks.NewReader(r, maxWindow)
 	case "zstd":
 		// One goroutine: the stages around it need the other processors.
 		reader, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
