@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -126,9 +127,20 @@ func literal(value any) string {
 	return string(text)
 }
 
-// cell makes a text fit into a cell of a table: no line breaks, and nothing that ends the cell.
+// address finds addresses, and what stands between backticks already, so that addresses there are passed over.
+var address = regexp.MustCompile("`[^`]*`|https?://[^\\s`]*")
+
+// cell makes a text fit into a cell of a table: no line breaks, and nothing that ends the cell. Addresses become code:
+// they are examples, and a site would make links of them.
 func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "\n- ", "<br>— ", "\n", "<br>", "<", "&lt;").Replace(strings.TrimSpace(text))
+	text = address.ReplaceAllStringFunc(strings.TrimSpace(text), func(found string) string {
+		if strings.HasPrefix(found, "`") {
+			return found
+		}
+		bare := strings.TrimRight(found, ".,;:)")
+		return code([]string{bare}) + found[len(bare):]
+	})
+	return strings.NewReplacer("|", `\|`, "\n- ", "<br>— ", "\n", "<br>", "<", "&lt;").Replace(text)
 }
 
 func code(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }

@@ -251,6 +251,20 @@ func TestPages(t *testing.T) {
 }
 
 // The other language has the same fields, in its own words.
+func TestCells(t *testing.T) {
+	for text, want := range map[string]string{
+		"  a | b\n- c\nd < e ":                     `a \| b<br>— c<br>d &lt; e`,
+		"begins with http:// or https://.":         "begins with `http://` or `https://`.",
+		"for example https://a.org/disk.qcow2, or": "for example `https://a.org/disk.qcow2`, or",
+		"as `https://a.org` and (https://b.org)":   "as `https://a.org` and (`https://b.org`)",
+		"`curl https://a.org`":                     "`curl https://a.org`",
+	} {
+		if got := cell(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestTwins(t *testing.T) {
 	dir := lay(t, sources(t))
 	if err := generate(dir); err != nil {
