@@ -61,8 +61,6 @@ virtualdisk_creation_duration_seconds{name="root",namespace="team",step="Waiting
 virtualdisk_download_speed_bytes_per_second{name="root",namespace="team",speed="average"} 1.048576e+08
 virtualdisk_info{name="root",namespace="team",persistentvolumeclaim="d8v-vd-root",source="HTTP",storage_class="fast",uid="uid-of-root"} 1
 virtualdisk_labels{label_app="shop",name="root",namespace="team",uid="uid-of-root"} 1
-virtualdisk_migration_end_timestamp_seconds{name="root",namespace="team",result="Failed"} 1.7800002e+09
-virtualdisk_migration_start_timestamp_seconds{name="root",namespace="team"} 1.7800001e+09
 virtualdisk_status_condition{condition="InUse",name="root",namespace="team",reason="AttachedToVirtualMachine"} 1
 virtualdisk_status_condition{condition="Ready",name="root",namespace="team",reason="Ready"} 1
 virtualdisk_status_in_use{name="root",namespace="team"} 1

@@ -78,7 +78,6 @@ func fullDisk() *v1alpha2.VirtualDisk {
 			Stats: v1alpha2.VirtualDiskStats{CreationDuration: v1alpha2.VirtualDiskCreationDuration{
 				WaitingForDependencies: took(1), WaitingForFirstConsumer: took(2), DVCRProvisioning: took(3), TotalProvisioning: took(60),
 			}},
-			MigrationState: &v1alpha2.VirtualDiskMigrationState{StartTimestamp: at(100), EndTimestamp: at(200), Result: "Failed"},
 		},
 	}
 }

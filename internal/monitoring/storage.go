@@ -29,9 +29,7 @@ var (
 	diskSpeed    = newMetric("virtualdisk_download_speed_bytes_per_second", helpSpeed, namespaced, "speed")
 	diskCreation = newMetric("virtualdisk_creation_duration_seconds",
 		"How long the steps of the creation took: WaitingForDependencies, WaitingForFirstConsumer, DVCRProvisioning, TotalProvisioning.", namespaced, "step")
-	diskMigrationStart = newMetric("virtualdisk_migration_start_timestamp_seconds", "When the last move to another volume began.", namespaced)
-	diskMigrationEnd   = newMetric("virtualdisk_migration_end_timestamp_seconds", "When the last move to another volume ended, by result: Succeeded or Failed.", namespaced, "result")
-	diskLabels         = newMetric("virtualdisk_labels", "The labels of a VirtualDisk, each as label_NAME. The value is 1.", namespaced, labelUID)
+	diskLabels = newMetric("virtualdisk_labels", "The labels of a VirtualDisk, each as label_NAME. The value is 1.", namespaced, labelUID)
 )
 
 func disks(ctx context.Context, reader client.Reader, out sink) error {
@@ -56,10 +54,6 @@ func disk(out sink, vd *v1alpha2.VirtualDisk) {
 	out.putDuration(diskCreation, took.WaitingForFirstConsumer, append(name, "WaitingForFirstConsumer")...)
 	out.putDuration(diskCreation, took.DVCRProvisioning, append(name, "DVCRProvisioning")...)
 	out.putDuration(diskCreation, took.TotalProvisioning, append(name, "TotalProvisioning")...)
-	if move := vd.Status.MigrationState; move != nil {
-		out.putTime(diskMigrationStart, move.StartTimestamp, name...)
-		out.putTime(diskMigrationEnd, move.EndTimestamp, append(name, string(move.Result))...)
-	}
 	putLabels(out, diskLabels, vd.Labels, vd.Namespace, vd.Name, string(vd.UID))
 }
 

@@ -33,7 +33,7 @@ var jobs = []string{
 // something is made.
 var notLeft = []string{
 	"virtualmachine_migration_", "virtualmachine_restart_awaiting_changes", "virtualmachine_launch_duration_seconds",
-	"virtualmachine_configuration_cpu_runtime_overhead", "virtualdisk_migration_", "_progress_ratio", "_download_speed_bytes_per_second", "_stored_bytes", "_unpacked_bytes",
+	"virtualmachine_configuration_cpu_runtime_overhead", "_progress_ratio", "_download_speed_bytes_per_second", "_stored_bytes", "_unpacked_bytes",
 	"virtualmachineoperation_", "virtualmachine_labels", "virtualdisk_labels",
 }
 
