@@ -111,6 +111,10 @@ func stopFirst() virtv1.VirtualMachineStateChangeRequest {
 	return virtv1.VirtualMachineStateChangeRequest{Action: "Stop", UID: ptr.To[types.UID]("first")}
 }
 
+func engineShows(status virtv1.VirtualMachinePrintableStatus) change {
+	return func(o *Observed) { o.Engine.Status.PrintableStatus = status }
+}
+
 // another is an operation of the same machine, made before or after.
 func another(name string, kind v1alpha2.OperationType, phase v1alpha2.OperationPhase, after time.Duration, forced bool) change {
 	return func(o *Observed) {

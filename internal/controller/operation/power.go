@@ -171,7 +171,7 @@ func isDone(o Observed) (done bool, message string) {
 	switch o.Operation.Spec.Type {
 	case v1alpha2.OperationStop:
 		if o.Guest == nil && !o.startRequested() {
-			return o.Machine.Status.Phase == v1alpha2.MachineStopped, "The machine is off."
+			return o.Machine.Status.Phase == v1alpha2.MachineStopped || isOffUnchanged(o), "The machine is off."
 		}
 		return o.guestActive() && meant != "" && o.Guest.UID != meant, "The guest has been shut down; the machine was started again since."
 	case v1alpha2.OperationRestart:
@@ -179,6 +179,14 @@ func isDone(o Observed) (done bool, message string) {
 	default:
 		return isUp(o), "The machine runs."
 	}
+}
+
+// isOffUnchanged tells that the guest was shut down while a change of the machine is
+// refused: until somebody mends the change, the machine is shown as Pending for it, not as
+// Stopped. The engine's word counts, which a guest that keeps failing does not get.
+func isOffUnchanged(o Observed) bool {
+	return o.signalSent() && o.Machine.Status.Phase == v1alpha2.MachinePending &&
+		o.Engine != nil && o.Engine.Status.PrintableStatus == virtv1.VirtualMachineStatusStopped
 }
 
 // isUp tells that the guest runs, and that the machine says so.
