@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/deckhouse/virtualization/sandbox/internal/host"
 )
 
 // attachTries covers the race for a free number with everybody else on the machine
@@ -56,6 +58,11 @@ func attachLoop(path string) (string, error) {
 	if err != nil || device != "" {
 		return device, err
 	}
+	volume := filepath.Dir(path)
+	name, err := host.LoopName(filepath.Dir(volume), filepath.Base(volume))
+	if err != nil {
+		return "", err
+	}
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return "", err
@@ -72,7 +79,7 @@ func attachLoop(path string) (string, error) {
 			return "", fmt.Errorf("asking for a free loop device: %w", err)
 		}
 		device = fmt.Sprintf("/dev/loop%d", number)
-		err = configureLoop(device, file)
+		err = configureLoop(device, file, name)
 		if err == nil {
 			return device, nil
 		}
@@ -83,7 +90,7 @@ func attachLoop(path string) (string, error) {
 	return "", fmt.Errorf("no loop device for %s in %d tries", path, attachTries)
 }
 
-func configureLoop(device string, backing *os.File) error {
+func configureLoop(device string, backing *os.File, name string) error {
 	file, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -94,7 +101,8 @@ func configureLoop(device string, backing *os.File) error {
 	// there and once more to the disk. Where the file cannot do without, the kernel
 	// leaves the flag out.
 	config.Info.Flags = unix.LO_FLAGS_DIRECT_IO
-	copy(config.Info.File_name[:], filepath.Base(filepath.Dir(backing.Name())))
+	// The last byte ends the name.
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
 	return unix.IoctlLoopConfigure(int(file.Fd()), config)
 }
 

@@ -98,10 +98,48 @@ func TestChooseLoops(t *testing.T) {
 		{path: "/dev/loop4", node: device(94), backing: device(92), name: "/x"},
 		{path: "/dev/loop6", node: device(96), backing: file(8), name: "/state/cache/guest.img"},
 		{path: "/dev/loop5", node: device(95), backing: device(90), name: "/y"},
+		{path: "/dev/loop7", node: device(97), backing: file(70), name: "sandbox:1:9:pvc-a"},
+		{path: "/dev/loop8", node: device(98), backing: file(71), name: "sandbox:2:9:pvc-b"},
+		{path: "/dev/loop9", node: device(99), backing: device(97), name: "/var/lib/kubelet/z"},
 	}
-	got := chooseLoops("/state", map[fileID]bool{file(5): true}, all)
-	if want := []string{"/dev/loop5", "/dev/loop0", "/dev/loop3", "/dev/loop1"}; !slices.Equal(got, want) {
+	got := chooseLoops("/state", map[fileID]bool{file(5): true, file(9): true}, all)
+	if want := []string{"/dev/loop5", "/dev/loop0", "/dev/loop9", "/dev/loop7", "/dev/loop3", "/dev/loop1"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// The name is read back as the directory that LoopDevices comes across, and leaves room for
+// a volume's name in what the kernel keeps.
+func TestLoopName(t *testing.T) {
+	state := t.TempDir()
+	root := filepath.Join(state, "storage", "volumes")
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name, err := LoopName(root, "pvc-8cd8f5c4-3d72-47f5-9ae9-a7b3afb2ede2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(name, "sandbox:") || !strings.HasSuffix(name, ":pvc-8cd8f5c4-3d72-47f5-9ae9-a7b3afb2ede2") {
+		t.Errorf("the name is %s", name)
+	}
+	found, err := filesIn(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if whose := (loop{name: name}).root(); whose == (fileID{}) || !found[whose] {
+		t.Errorf("%s: %v is none of %v", name, whose, found)
+	}
+	if whose := (loop{name: name[:40]}).root(); !found[whose] {
+		t.Errorf("cut short: %v", whose)
+	}
+	for _, name := range []string{"", "pvc-a", "sandbox:", "sandbox:fe00:pvc-a", "/var/lib/kubelet/x"} {
+		if whose := (loop{name: name}).root(); whose != (fileID{}) {
+			t.Errorf("%q: %v", name, whose)
+		}
+	}
+	if _, err := LoopName(filepath.Join(state, "none"), "pvc-a"); err == nil {
+		t.Error("a directory that is not there has a name")
 	}
 }
 

@@ -42,6 +42,30 @@ type loop struct {
 	name string
 }
 
+// LoopName is how a storage driver calls the file behind a loop device that it makes for a
+// volume, in at most the 63 bytes that the kernel keeps. The volume's file may be removed
+// while somebody holds the device: the directory of all volumes then still tells whose the
+// device is. Root is that directory, under whatever path the driver has it.
+func LoopName(root, volume string) (string, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(root, &stat); err != nil {
+		return "", fmt.Errorf("read %s: %w", root, err)
+	}
+	return fmt.Sprintf(loopNameFormat, loopDevice(stat.Dev), stat.Ino) + volume, nil
+}
+
+// loopNameFormat is what the name begins with: device and inode of the directory.
+const loopNameFormat = "sandbox:%x:%x:"
+
+// root is the directory of volumes that a device was made in; nothing if it bears no such name.
+func (l loop) root() fileID {
+	var id fileID
+	if n, err := fmt.Sscanf(l.name, loopNameFormat, &id.device, &id.inode); err != nil || n != 2 {
+		return fileID{}
+	}
+	return id
+}
+
 // LoopDevices lists the loop devices whose backing file lies in a directory, and
 // those made of such devices, which come first: the kubelet holds on to a block
 // volume that way. The path that the kernel shows is the one in a node's file
@@ -73,7 +97,7 @@ func chooseLoops(dir string, files map[fileID]bool, all []loop) []string {
 		for _, l := range all {
 			// A file that was removed since is known by its name only.
 			named := strings.HasPrefix(l.name, dir+"/") && !strings.HasPrefix(l.name, filepath.Join(dir, cacheName)+"/")
-			if ours[l.node] || (!ours[l.backing] && !named) {
+			if ours[l.node] || (!ours[l.backing] && !ours[l.root()] && !named) {
 				continue
 			}
 			ours[l.node], found = true, true
@@ -127,8 +151,8 @@ func inspectLoop(device string) (loop, bool) {
 	}, true
 }
 
-// filesIn collects the regular files of a directory but for the cache, which is
-// large and never holds a volume.
+// filesIn collects the regular files and the folders of a directory but for the cache,
+// which is large and never holds a volume.
 func filesIn(dir string) (map[fileID]bool, error) {
 	found := map[fileID]bool{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -141,7 +165,7 @@ func filesIn(dir string) (map[fileID]bool, error) {
 		if path == filepath.Join(dir, cacheName) {
 			return filepath.SkipDir
 		}
-		if !entry.Type().IsRegular() {
+		if !entry.Type().IsRegular() && !entry.IsDir() {
 			return nil
 		}
 		if info, err := entry.Info(); err == nil {
