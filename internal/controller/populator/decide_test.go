@@ -17,6 +17,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/filling"
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 // renewal is when a token that lives 20 hours has 12 left.
@@ -183,6 +184,13 @@ func TestDecideWithAnImporter(t *testing.T) {
 		{
 			name: "its token ends", observed: observe(prime("pv-1"), pod(running), func(o *Observed) {
 				o.Pod.Annotations["virtualization.deckhouse.io/token-expires-at"] = "2026-11-22T13:00:00Z"
+			}),
+			told: "Running Running", writes: "apply Secret, apply PartialObjectMetadata", event: "Normal PopulationStarted", requeue: 12*time.Hour + time.Second,
+		},
+		{
+			name: "authority of the module is being replaced",
+			observed: observe(prime("pv-1"), pod(running), func(o *Observed) {
+				o.Settings.CABundle = trust.Static([]byte("module CA and the next one"))
 			}),
 			told: "Running Running", writes: "apply Secret, apply PartialObjectMetadata", event: "Normal PopulationStarted", requeue: 12*time.Hour + time.Second,
 		},

@@ -215,14 +215,16 @@ func (d *draft) handover(result *report.Result) decision {
 	return d.tell(filling.PopulationRunning, reasonHandover, "All bytes are written; the claim is being bound to the volume")
 }
 
-// keepSecret renews the token of an importer that still needs it. The Pod says when
-// the token ends, and is told last: a crash in between renews it once more.
+// keepSecret renews the token of an importer that still needs it, and tells it of new
+// authorities. The Pod says what its Secret holds, and is told last: a crash in between
+// renews it once more.
 func (d *draft) keepSecret() {
 	expires := shared.TokenExpiry(d.Pod)
-	if expires.Sub(d.Now) < credentialRenewal && d.Source.Problem == nil {
+	due := expires.Sub(d.Now) < credentialRenewal || importerpod.Outdated(d.Pod, d.Settings)
+	if due && d.Source.Problem == nil {
 		expires = d.Credential.ExpiresAt
 		d.out.Apply = append(d.out.Apply,
-			shared.Child{Want: importerpod.Secret(d.order())}, shared.Child{Want: importerpod.Renewal(d.Pod, expires)})
+			shared.Child{Want: importerpod.Secret(d.order())}, shared.Child{Want: importerpod.Renewal(d.Pod, d.Settings, expires)})
 	}
 	if left := expires.Sub(d.Now) - credentialRenewal; left > 0 {
 		d.out.RequeueAfter = left + time.Second

@@ -104,6 +104,7 @@ func pod(state corev1.ContainerState) change {
 			Namespace: "d8v-module", Name: "d8v-importer-claim-uid", UID: "pod-uid", CreationTimestamp: metav1.NewTime(now.Add(-time.Hour)),
 			Annotations: map[string]string{
 				importerpod.AnnotationHash:                     "order-1",
+				importerpod.AnnotationAuthorities:              "e3b0c44298fc1c14", // none
 				"virtualization.deckhouse.io/token-expires-at": "2026-11-23T08:00:00Z",
 			},
 		}}

@@ -158,7 +158,7 @@ func (r *Reconciler) sweepOne(ctx context.Context, there *corev1.PersistentVolum
 func (r *Reconciler) observe(ctx context.Context, claim *corev1.PersistentVolumeClaim) (Observed, error) {
 	o := Observed{
 		Claim: claim, Now: r.Clock.Now(), Overhead: filling.DefaultOverhead,
-		Settings: r.Settings, RegistryAddress: r.RegistryAddress,
+		Settings: r.Settings.Frozen(), RegistryAddress: r.RegistryAddress,
 	}
 	if err := r.observeChildren(ctx, &o); err != nil {
 		return o, err

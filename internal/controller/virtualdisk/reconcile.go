@@ -78,7 +78,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 func (r *Reconciler) observe(ctx context.Context, disk *v1alpha2.VirtualDisk) (Observed, error) {
-	o := Observed{Disk: disk, Now: r.Clock.Now(), Filler: r.Filler, Settings: r.Settings}
+	o := Observed{Disk: disk, Now: r.Clock.Now(), Filler: r.Filler, Settings: r.Settings.Frozen()}
 	var err error
 	if o.Filling, err = r.Filler.Observe(ctx, r.Client, ownerOf(disk)); err != nil {
 		return o, err

@@ -17,6 +17,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/trust"
 )
 
 const published = `{"result":{"digest":"sha256:11","format":"qcow2","virtualSizeBytes":10737418240,"storedSizeBytes":300000000,` +
@@ -124,6 +125,14 @@ func TestDecide(t *testing.T) {
 			name: "token is renewed while it is in use",
 			observed: observe(withPod(tokenLeft(359*time.Minute),
 				container(corev1.PodRunning, 0, runningSince(now.Add(-time.Hour)), corev1.ContainerState{}))),
+			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
+			writes: "apply Secret, apply PartialObjectMetadata", requeue: 6*time.Hour + time.Second,
+		},
+		{
+			name: "authority of the module is being replaced",
+			observed: observe(running, func(o *Observed) {
+				o.Settings.CABundle = trust.Static([]byte("module CA and the next one"))
+			}),
 			phase: "Provisioning", ready: "False/Provisioning", source: "True/DatasourceReady", progress: "0%",
 			writes: "apply Secret, apply PartialObjectMetadata", requeue: 6*time.Hour + time.Second,
 		},

@@ -201,15 +201,15 @@ func (d *draft) requeue(wait time.Duration) {
 	}
 }
 
-// keepSecret renews the token of an importer that still needs it, and keeps its
-// checkpoint. The Pod says when the token ends, and is told last: a crash in
-// between renews it once more.
+// keepSecret renews the token of an importer that still needs it, tells it of new
+// authorities, and keeps its checkpoint. The Pod says what its Secret holds, and is told
+// last: a crash in between renews it once more.
 func (d *draft) keepSecret() {
 	expires := shared.TokenExpiry(d.pod)
-	if expires.Sub(d.Now) < credentialRenewal {
+	if expires.Sub(d.Now) < credentialRenewal || importerpod.Outdated(d.pod, d.Settings.Settings) {
 		expires = d.Credential.ExpiresAt
 		d.writeSecret(d.order())
-		d.out.Apply = append(d.out.Apply, shared.Child{Want: importerpod.Renewal(d.pod, expires)})
+		d.out.Apply = append(d.out.Apply, shared.Child{Want: importerpod.Renewal(d.pod, d.Settings.Settings, expires)})
 	}
 	d.requeue(expires.Sub(d.Now) - credentialRenewal + time.Second)
 	if d.Progress != nil {

@@ -4,6 +4,8 @@
 package importerpod
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -104,6 +106,18 @@ type Settings struct {
 	LogArgs []string
 	// Uploads say how the world outside reaches an upload.
 	Uploads Uploads
+}
+
+// Frozen are the settings with the authorities of this moment: all that is decided at
+// once is decided about the same.
+func (s Settings) Frozen() Settings {
+	s.CABundle = trust.Static(s.CABundle.PEM())
+	return s
+}
+
+func (s Settings) authorities() string {
+	sum := sha256.Sum256(s.CABundle.PEM())
+	return hex.EncodeToString(sum[:8])
 }
 
 // Uploads is the public side of uploads.

@@ -27,6 +27,9 @@ const (
 	AnnotationHash = "virtualization.deckhouse.io/source-hash"
 	// AnnotationOwner is on the Pod and names whom it works for, as a token's subject.
 	AnnotationOwner = "virtualization.deckhouse.io/import-for"
+	// AnnotationAuthorities is on the Pod and tells which authorities of the module its
+	// Secret holds, as a digest.
+	AnnotationAuthorities = "virtualization.deckhouse.io/authorities"
 	// labelUpload is what a Service finds its importer by.
 	labelUpload = "virtualization.deckhouse.io/upload"
 	// labelIgnoreQuota keeps the platform's helpers out of a project's quota.
@@ -54,6 +57,7 @@ func Pod(o Order) *corev1.Pod {
 	meta.Annotations = map[string]string{
 		AnnotationHash:               o.Hash,
 		AnnotationOwner:              o.Subject.String(),
+		AnnotationAuthorities:        o.Settings.authorities(),
 		shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(o.Credential.ExpiresAt),
 	}
 	if upload := o.Source.Upload; upload != nil {
@@ -95,14 +99,26 @@ func IsFor(pod metav1.Object, subject token.Subject) bool {
 	return owner != nil && string(owner.UID) == subject.UID
 }
 
-// Renewal is the part of the Pod that changes when its token is renewed.
-func Renewal(pod metav1.Object, expiresAt time.Time) *metav1.PartialObjectMetadata {
+// Outdated tells that the Pod's Secret does not hold the authorities of today: they are
+// being replaced, and whoever the Pod talks to will show a certificate of the next one.
+// The Secret is written anew, and then the Pod's Renewal, which also makes kubelet look
+// at the Secret at once.
+func Outdated(pod metav1.Object, settings Settings) bool {
+	return pod.GetAnnotations()[AnnotationAuthorities] != settings.authorities()
+}
+
+// Renewal is the part of the Pod that changes when its Secret is written anew, with a
+// token that ends at the time given.
+func Renewal(pod metav1.Object, settings Settings, expiresAt time.Time) *metav1.PartialObjectMetadata {
 	out := shared.CoreMetadata("Pod")
 	// The uid keeps a Pod that is gone by now from being made anew out of this.
 	out.SetNamespace(pod.GetNamespace())
 	out.SetName(pod.GetName())
 	out.SetUID(pod.GetUID())
-	out.SetAnnotations(map[string]string{shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(expiresAt)})
+	out.SetAnnotations(map[string]string{
+		AnnotationAuthorities:        settings.authorities(),
+		shared.AnnotationTokenExpiry: shared.FormatTokenExpiry(expiresAt),
+	})
 	return out
 }
 

@@ -4,6 +4,7 @@
 package importerpod
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -165,15 +166,42 @@ func TestPodPullsItsImage(t *testing.T) {
 	}
 }
 
-func TestRenewalTouchesOnlyTheAnnotation(t *testing.T) {
+func TestRenewalTouchesOnlyTheAnnotations(t *testing.T) {
 	pod := Pod(order(httpSource()))
 	pod.UID = "pod-uid"
-	got := Renewal(pod, now)
+	settings := Settings{CABundle: trust.Static([]byte("module CA"))}
+	got := Renewal(pod, settings, now)
 	if got.Kind != "Pod" || got.Namespace != pod.Namespace || got.Name != pod.Name || got.UID != "pod-uid" {
 		t.Errorf("object: %+v", got)
 	}
-	if len(got.Annotations) != 1 || got.Annotations["virtualization.deckhouse.io/token-expires-at"] != "2026-11-22T12:00:00Z" || got.Labels != nil {
+	want := map[string]string{
+		"virtualization.deckhouse.io/token-expires-at": "2026-11-22T12:00:00Z", "virtualization.deckhouse.io/authorities": "ddf0d8c670b49995",
+	}
+	if !maps.Equal(got.Annotations, want) || got.Labels != nil {
 		t.Errorf("annotations %v, labels %v", got.Annotations, got.Labels)
+	}
+}
+
+// While the module's authority is replaced, every running Pod is told once.
+func TestPodsHearOfNewAuthorities(t *testing.T) {
+	bundle := "the old one"
+	settings := Settings{CABundle: func() []byte { return []byte(bundle) }}
+	pod := Pod(order(httpSource(), func(o *Order) { o.Settings = settings }))
+	if Outdated(pod, settings) {
+		t.Error("a new pod does not know the authorities")
+	}
+	frozen := settings.Frozen()
+	bundle = "the old one and the next one"
+	if !Outdated(pod, settings) || Outdated(pod, frozen) {
+		t.Error("the pod does not hear of the next authority")
+	}
+	maps.Copy(pod.Annotations, Renewal(pod, settings, now).Annotations)
+	if Outdated(pod, settings) {
+		t.Error("the pod is told again and again")
+	}
+	delete(pod.Annotations, "virtualization.deckhouse.io/authorities")
+	if !Outdated(pod, settings) {
+		t.Error("a pod that an earlier version made is never told")
 	}
 }
 
