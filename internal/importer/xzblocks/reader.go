@@ -17,9 +17,9 @@ const (
 	// processors.
 	parallel = 2
 	// maxBlock bounds what a block may take, packed as well as unpacked, to be
-	// unpacked beside others. The blocks of `xz -6`, the default, have 24 MiB;
+	// held in memory and unpacked beside others. The blocks of `xz -6`, the default, have 24 MiB;
 	// those of `xz -9` have 192 MiB, and are unpacked one after another.
-	maxBlock = 32 << 20
+	maxBlock = 24 << 20
 	// inputBuffer is that of the reader below.
 	inputBuffer = 256 << 10
 )
@@ -160,7 +160,8 @@ func (z *Reader) read() error {
 	z.first = false
 	_, _ = z.in.Discard(size) // It was there to be looked at.
 	z.seen.add(b.unpadded(), b.unpacked)
-	if b.stored() > maxBlock || b.unpacked > maxBlock {
+	// What cannot be packed grows by a little.
+	if b.stored() > maxBlock+maxBlock/1024 || b.unpacked > maxBlock {
 		return z.readAlone(b)
 	}
 	job, err := z.job()

@@ -168,6 +168,9 @@ func (o Order) container() corev1.Container {
 		ImagePullPolicy:          corev1.PullIfNotPresent,
 		Args:                     o.args(),
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		// Buffers are used again and again and hardly leave garbage: without a limit of its own the collector would let it
+		// grow up to as much once more, beyond the container's. The rest is qemu-img's.
+		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "384MiB"}},
 		// The importer streams: what it needs does not grow with the image.
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{

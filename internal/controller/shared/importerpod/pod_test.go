@@ -73,6 +73,9 @@ func TestPodIsRestricted(t *testing.T) {
 	if len(spec.Containers[0].Resources.Requests) != 2 || len(spec.Containers[0].Resources.Limits) != 2 {
 		t.Errorf("resources: %+v", spec.Containers[0].Resources)
 	}
+	if env := spec.Containers[0].Env; len(env) != 1 || env[0].Name != "GOMEMLIMIT" || env[0].Value != "384MiB" {
+		t.Errorf("environment: %+v", env)
+	}
 	if volume := spec.Volumes[0].Secret; volume.SecretName != pod.Name || *volume.DefaultMode != 0o440 {
 		t.Errorf("volume: %+v", volume)
 	}
