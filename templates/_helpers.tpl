@@ -53,6 +53,18 @@ scheme: {{ . }}
 {{- end -}}
 
 {{- /*
+  virtualization.late_farewell prints the lifecycle of a container that the API server sends requests to. It does so for
+  a moment after the pod was told to end, until every node knows that the pod is no longer behind its Service; a program
+  that ends at once refuses those, whatever other replicas there are.
+*/ -}}
+{{- define "virtualization.late_farewell" -}}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: 3
+{{- end -}}
+
+{{- /*
   virtualization.tls_secret prints a Secret with a certificate that a hook made.
   The hook reads it back at its next run, so the keys must hold exactly what the hook gave.
   Usage: {{ include "virtualization.tls_secret" (list . "dvcr-tls" "dvcr" .Values.virtualization.internal.dvcr.cert) }}

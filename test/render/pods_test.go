@@ -162,6 +162,17 @@ func TestContainersAreWatchedAndSized(t *testing.T) {
 	})
 }
 
+// TestWhoIsAskedByTheAPIServerEndsLate holds those that serve webhooks and the aggregated API to their farewell. The
+// registry has one replica that has to be gone before the next one comes, so it had better hurry.
+func TestWhoIsAskedByTheAPIServerEndsLate(t *testing.T) {
+	forEachContainer(t, func(t *testing.T, _ workload, c corev1.Container) {
+		late := c.Lifecycle != nil && c.Lifecycle.PreStop != nil && c.Lifecycle.PreStop.Sleep != nil && c.Lifecycle.PreStop.Sleep.Seconds == 3
+		if want := c.Name == "virtualization-api" || c.Name == "virtualization-controller"; late != want {
+			t.Errorf("goes on to serve after it was told to end: %t, want %t", late, want)
+		}
+	})
+}
+
 func hasPort(c corev1.Container, name string) bool {
 	return slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.Name == name })
 }

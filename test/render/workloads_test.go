@@ -220,6 +220,10 @@ func checkReplicas(t *testing.T, p platform, w workload, rule workloadRule) {
 	if len(terms) != 1 || terms[0].TopologyKey != corev1.LabelHostname || !selects(terms[0].LabelSelector.MatchLabels, w.Template.Labels) {
 		t.Errorf("%s: replicas may share a node: %v", w.GetName(), terms)
 	}
+	// Kubernetes looks at the terms of those that run, too: the one replica that comes next would have no node.
+	if len(terms) == 1 && !slices.Equal(terms[0].MatchLabelKeys, []string{appsv1.DefaultDeploymentUniqueLabelKey}) {
+		t.Errorf("%s: replicas keep those of another revision off their nodes", w.GetName())
+	}
 	if rolling := deployment.Spec.Strategy.RollingUpdate; rolling == nil || rolling.MaxSurge.IntValue() != 0 || rolling.MaxUnavailable.IntValue() != 1 {
 		t.Errorf("%s: a rollout needs a node more than there are", w.GetName())
 	}

@@ -54,7 +54,8 @@ replicas: 1
 {{- end -}}
 
 {{- /*
-  helm_lib_pod_anti_affinity_for_ha keeps replicas on different nodes.
+  helm_lib_pod_anti_affinity_for_ha keeps replicas on different nodes. Only those of the same revision: the next one,
+  which may be a single replica that keeps apart from nobody, must not wait for a node that none of the old ones is on.
   Usage: {{ include "helm_lib_pod_anti_affinity_for_ha" (list . (dict "app" "x")) }}
 */ -}}
 {{- define "helm_lib_pod_anti_affinity_for_ha" -}}
@@ -69,5 +70,6 @@ affinity:
           {{- range $key, $value := index . 1 }}
             {{ $key }}: {{ $value | quote }}
           {{- end }}
+        matchLabelKeys: ["pod-template-hash"]
 {{- end -}}
 {{- end -}}
