@@ -17,6 +17,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/blockdeviceattachment"
 	"github.com/deckhouse/virtualization/internal/controller/clustervirtualimage"
+	"github.com/deckhouse/virtualization/internal/controller/convergence"
 	"github.com/deckhouse/virtualization/internal/controller/evacuation"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
@@ -134,6 +135,9 @@ func setupMachines(mgr ctrl.Manager, opts Options) error {
 	// Copies of images that are attached are on volumes, as those images are.
 	err = blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{Classes: opts.ImageClasses, Clock: opts.Clock})
 	if err != nil {
+		return err
+	}
+	if err := convergence.Setup(mgr); err != nil {
 		return err
 	}
 	return evacuation.Setup(mgr, evacuation.Options{TakeBack: opts.TakeBack, Clock: opts.Clock})

@@ -208,7 +208,7 @@ func (w *world) changeKnown(machine *v1alpha2.VirtualMachine, change func(*v1alp
 }
 
 // A migration may slow the guest down if the operation and the machine's policy let it,
-// and only that migration.
+// and only that migration. Those that the engine begins by itself follow the policy.
 func TestForcedMigration(t *testing.T) {
 	w := newWorld(t, "10.66.47.0/24")
 	machine := w.createRunning("web")
@@ -232,10 +232,12 @@ func TestForcedMigration(t *testing.T) {
 	}
 	w.engine.HoldMigrations("")
 	w.completes(hard)
+	labelled("")
 
 	w.completes(w.order("web", "Migrate"))
 	labelled("")
 	w.changeKnown(machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysForced" })
+	labelled("forced")
 	w.completes(w.order("web", "Migrate"))
 	labelled("forced")
 	w.changeKnown(machine, func(m *v1alpha2.VirtualMachine) { m.Spec.LiveMigrationPolicy = "AlwaysSafe" })

@@ -8,27 +8,18 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/utils/ptr"
 	virtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
 
+// An operation's force counts where the machine's policy leaves it a choice.
 func TestMaySlowDown(t *testing.T) {
-	tests := map[v1alpha2.LiveMigrationPolicy]struct{ unset, yes, no bool }{
-		"":             {false, true, false},
-		"PreferSafe":   {false, true, false},
-		"AlwaysSafe":   {false, false, false},
-		"PreferForced": {true, true, false},
-		"AlwaysForced": {true, true, true},
-	}
-	for policy, want := range tests {
-		for force, expected := range map[*bool]bool{nil: want.unset, ptr.To(true): want.yes, ptr.To(false): want.no} {
-			o := observation("Migrate", func(o *Observed) { o.Machine.Spec.LiveMigrationPolicy, o.Operation.Spec.Force = policy, force })
-			if got := maySlowDown(o); got != expected {
-				t.Errorf("%s with force %v: %t", policy, force, got)
-			}
+	for policy, want := range map[v1alpha2.LiveMigrationPolicy]bool{"PreferSafe": true, "AlwaysSafe": false} {
+		o := observation("Migrate", force, func(o *Observed) { o.Machine.Spec.LiveMigrationPolicy = policy })
+		if got := maySlowDown(o); got != want {
+			t.Errorf("%s: %t", policy, got)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func beginMigration(o Observed, decided decision) decision {
 		last.signal = verdict{metav1.ConditionFalse, v1alpha2.ReasonSignalSentError, last.message}
 		return decided.end(o, last)
 	}
-	if forced := labelToSet(o); forced != nil {
+	if forced := slowDownToSet(o); forced != nil {
 		before := pending(v1alpha2.ReasonMigrationPending, "The migration is being prepared.")
 		decided = decided.show(o, before)
 		decided.order = &order{requests: o.requests(), slowDown: forced, sent: before, refused: refusedOrder}

@@ -22,6 +22,7 @@ import (
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
 	"github.com/deckhouse/virtualization/internal/controller/shared/operations"
+	"github.com/deckhouse/virtualization/internal/controller/shared/slowdown"
 	"github.com/deckhouse/virtualization/internal/controller/shared/writers"
 )
 
@@ -117,7 +118,7 @@ func (r *reconciler) give(ctx context.Context, o Observed, given *order) error {
 		}
 	}
 	if given.slowDown != nil {
-		if err := r.setLabel(ctx, o.Guest, *given.slowDown); err != nil {
+		if err := slowdown.Set(ctx, r.Client, o.Guest, *given.slowDown); err != nil {
 			return err
 		}
 	}
