@@ -34,6 +34,7 @@ import (
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/blockdeviceattachment"
+	"github.com/deckhouse/virtualization/internal/controller/convergence"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddress"
 	"github.com/deckhouse/virtualization/internal/controller/ipaddresslease"
 	"github.com/deckhouse/virtualization/internal/controller/operation"
@@ -117,6 +118,7 @@ func startControllers(t *testing.T, restConfig *rest.Config, scheme *runtime.Sch
 		blockdeviceattachment.Setup(mgr, blockdeviceattachment.Options{}),
 		virtualmachine.Setup(mgr, virtualmachine.Options{Namespace: namespace, Writers: disks}),
 		operation.Setup(mgr, operation.Options{Writers: disks}),
+		convergence.Setup(mgr),
 	}
 	for _, err := range setups {
 		if err != nil {

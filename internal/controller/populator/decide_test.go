@@ -200,7 +200,15 @@ func TestDecideWithAnImporter(t *testing.T) {
 		},
 		{
 			name: "is being removed", observed: observe(prime("pv-1"), pod(running), func(o *Observed) { o.Pod.DeletionTimestamp = &metav1.Time{Time: now} }),
-			told: "Pending StartingAnew", message: "An earlier importer is being removed", event: "Normal PopulationWaiting",
+			told: "Pending StartingAnew", message: "An earlier importer is being removed", event: "Normal PopulationWaiting", requeue: time.Minute,
+		},
+		{
+			name: "is being removed on a dead node", observed: observe(prime("pv-1"), pod(running), func(o *Observed) {
+				o.Pod.Spec.NodeName, o.Pod.DeletionTimestamp = "node-2", &metav1.Time{Time: now.Add(-time.Minute)}
+				o.Pod.Spec.Volumes = importerpod.Pod(newDraft(*o).order()).Spec.Volumes
+			}),
+			told: "Pending StartingAnew", message: "Node node-2 does not tell that the importer has ended. If the node is off for good",
+			event: "Normal PopulationWaiting",
 		},
 		{
 			name: "of another order", observed: observe(prime("pv-1"), pod(running), func(o *Observed) { o.Source.Hash = "order-2" }),

@@ -23,6 +23,8 @@
 //	provisioner gave the node back                  Waiting             prime and node are given up
 //	no prime                                        Pending             prime is made, for the chosen node
 //	no importer                                     Pending, Running    importer is made
+//	importer is being deleted                       Pending             nothing; a dead node keeps it until an admin says
+//	                                                                    that the node is off
 //	importer waits, runs, tries again               Running, Failed     its token and checkpoint are kept
 //	importer gave up                                Failed              another one, if that can help
 //	importer is done                                Running             volume is handed over

@@ -53,7 +53,7 @@ var retries = map[report.Reason]time.Duration{
 // follow decides by how the importer is doing.
 func (d *draft) follow() decision {
 	if d.Pod.DeletionTimestamp != nil {
-		return d.tell(filling.PopulationPending, reasonStartingAnew, "An earlier importer is being removed")
+		return d.leave()
 	}
 	state := importerpod.Read(d.Pod)
 	d.next.Attempts = max(d.next.Attempts, int(state.Attempt))
@@ -80,6 +80,22 @@ func (d *draft) follow() decision {
 		return d.retrying(state, failure)
 	}
 	return d.tell(filling.PopulationRunning, reasonRunning, "")
+}
+
+// leave waits for an importer that is being deleted. It has a volume, and so only its node,
+// or an administrator, can tell that it has ended.
+func (d *draft) leave() decision {
+	message := "An earlier importer is being removed"
+	var heard time.Time
+	if d.Report != nil {
+		heard = d.Report.At
+	}
+	leaving := importerpod.Leave(d.Pod, heard, d.Now)
+	if leaving.Message != "" {
+		message = leaving.Message
+	}
+	d.out.RequeueAfter = leaving.After
+	return d.tell(filling.PopulationPending, reasonStartingAnew, message)
 }
 
 // reported is what the container that runs has told, or nil.

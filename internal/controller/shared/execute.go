@@ -121,7 +121,8 @@ func (e Executor) writeChildren(ctx context.Context, remove []client.Object, app
 }
 
 func (e Executor) delete(ctx context.Context, child client.Object) error {
-	if child.GetDeletionTimestamp() != nil {
+	hurried, hurries := child.(atOnce)
+	if child.GetDeletionTimestamp() != nil && !hurries {
 		return nil
 	}
 	policy := metav1.DeletePropagationBackground
@@ -129,6 +130,10 @@ func (e Executor) delete(ctx context.Context, child client.Object) error {
 		child, policy = marked.Object, metav1.DeletePropagationOrphan
 	}
 	opts := []client.DeleteOption{client.PropagationPolicy(policy)}
+	if hurries {
+		child = hurried.Object
+		opts = append(opts, client.GracePeriodSeconds(0))
+	}
 	if uid := child.GetUID(); uid != "" {
 		opts = append(opts, client.Preconditions{UID: &uid})
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -260,6 +261,34 @@ func TestDeletionTakesDependentsAlongUnlessTheyAreToStay(t *testing.T) {
 	}
 	if policies["parent"] != "Orphan" || policies["other"] != "Background" {
 		t.Errorf("policies: %v", policies)
+	}
+}
+
+// A Pod that its node does not let go is let go by the server, and no other.
+func TestExecuteDeletesAtOnce(t *testing.T) {
+	graces := map[string]int64{}
+	w := newWorld(t, pod("owner"))
+	w.executor.Client = interceptor.NewClient(w.executor.Client.(client.WithWatch), interceptor.Funcs{
+		Delete: func(_ context.Context, _ client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			options := client.DeleteOptions{}
+			options.ApplyOptions(opts)
+			graces[o.GetName()] = ptr.Deref(options.GracePeriodSeconds, -1)
+			return nil
+		},
+	})
+	going := func(name string) client.Object {
+		out := pod(name)
+		out.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		return out
+	}
+	_, err := w.reconcile(t, func(*corev1.Pod) Plan[*corev1.Pod] {
+		return Plan[*corev1.Pod]{Delete: []client.Object{going("patient"), AtOnce(going("hurried")), pod("usual")}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(graces) != 2 || graces["hurried"] != 0 || graces["usual"] != -1 {
+		t.Errorf("graces: %v", graces)
 	}
 }
 

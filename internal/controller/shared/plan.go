@@ -73,6 +73,13 @@ func Orphan(child client.Object) client.Object { return orphan{child} }
 
 type orphan struct{ client.Object }
 
+// AtOnce marks a child in Plan.Delete that the server lets go without a word of the node
+// that it is on, also when it is being deleted already. What the Pod was doing may go on
+// there: this is only for one that does no harm then.
+func AtOnce(child client.Object) client.Object { return atOnce{child} }
+
+type atOnce struct{ client.Object }
+
 // Child is an object to apply together with what the cache shows of it.
 type Child struct {
 	// Want is the object as it should be, with TypeMeta or a registered type.

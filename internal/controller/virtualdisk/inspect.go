@@ -44,7 +44,7 @@ func (d *draft) inspect(modes filling.Modes) plan {
 	case d.Inspector == nil:
 		return d.startInspector()
 	case d.Inspector.DeletionTimestamp != nil:
-		return d.inspecting("An earlier look at the data source is being ended")
+		return d.endInspection()
 	case d.Inspector.Annotations[importerpod.AnnotationHash] != sourceHash(d.Disk):
 		d.removeInspector()
 		return d.inspecting("The data source has changed and is looked at anew")
@@ -75,6 +75,19 @@ func (d *draft) inspect(modes filling.Modes) plan {
 		}
 	}
 	return d.inspecting("The data source is being looked at: the size of the volume depends on it")
+}
+
+// endInspection waits for an inspector that is being deleted. One on a dead node is let go:
+// it only reads.
+func (d *draft) endInspection() plan {
+	message := "An earlier look at the data source is being ended"
+	leaving := importerpod.Leave(d.Inspector, time.Time{}, d.Now)
+	if leaving.Delete != nil {
+		message = leaving.Message
+		d.out.Delete = append(d.out.Delete, leaving.Delete)
+	}
+	d.out.RequeueAfter = leaving.After
+	return d.inspecting(message)
 }
 
 func (d *draft) startInspector() plan {

@@ -87,6 +87,14 @@ func TestDecideTheInspection(t *testing.T) {
 		{
 			name: "is being removed", observed: observe(web, inspector(nil, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} })),
 			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%", message: "An earlier look",
+			requeue: time.Minute,
+		},
+		{
+			name: "is being removed on a dead node", observed: observe(web, inspector(nil, func(p *corev1.Pod) {
+				p.Spec.NodeName, p.DeletionTimestamp = "node-2", &metav1.Time{Time: now.Add(-time.Minute)}
+			})),
+			phase: "Provisioning", ready: "False/Provisioning", source: sourceIsReady, storage: storageIsReady, progress: "0%",
+			message: "Node node-2 does not tell that the importer has ended. Another importer takes over", writes: "delete atOnce",
 		},
 		{
 			name: "refused the format", observed: observe(web, inspector(failed("FormatRefused"))), event: "Warning ProvisioningFailed",

@@ -70,8 +70,10 @@ func (d *draft) transfer(done func(importerpod.State) Decision) Decision {
 		return d.restart()
 	case d.pod == nil:
 		return d.start()
-	case d.pod.DeletionTimestamp != nil || d.pod.Annotations[importerpod.AnnotationHash] != d.hash():
+	case d.pod.Annotations[importerpod.AnnotationHash] != d.hash():
 		return d.restart()
+	case d.pod.DeletionTimestamp != nil:
+		return d.stopping()
 	}
 	if d.origin.Source.Upload != nil && !d.inspects() {
 		return d.followUpload(importerpod.Read(d.pod), done)
@@ -130,9 +132,44 @@ func (d *draft) restart() Decision {
 	d.setPending()
 	d.out.Status.Progress = filling.FormatPercent(0)
 	d.out.Forget = true
-	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
 	d.removeHelpers()
+	for _, pod := range d.Pods {
+		if leaving := d.leave(pod); leaving.Message != "" {
+			message = leaving.Message
+		}
+	}
+	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
 	return d.finish()
+}
+
+// stopping waits for an importer that somebody ends, such as a drain of its node. The next
+// one goes on where this one has come to, so that nothing else is removed.
+func (d *draft) stopping() Decision {
+	message := "The importer is being stopped; another one goes on in its place"
+	if leaving := d.leave(d.pod); leaving.Message != "" {
+		message = leaving.Message
+	}
+	d.setPending()
+	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
+	return d.finish()
+}
+
+// leave sees to it that an importer that is being deleted is not waited for when its node
+// is dead.
+func (d *draft) leave(pod *corev1.Pod) importerpod.Leaving {
+	if pod.DeletionTimestamp == nil {
+		return importerpod.Leaving{}
+	}
+	var heard time.Time
+	if d.Progress != nil {
+		heard = d.Progress.At
+	}
+	leaving := importerpod.Leave(pod, heard, d.Now)
+	if leaving.Delete != nil {
+		d.out.Delete = append(d.out.Delete, leaving.Delete)
+	}
+	d.requeue(leaving.After)
+	return leaving
 }
 
 func (d *draft) refused(refusal shared.Refusal) Decision {

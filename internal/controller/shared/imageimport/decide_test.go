@@ -145,10 +145,30 @@ func TestDecide(t *testing.T) {
 			message: "spec.dataSource was changed", writes: "delete Secret, delete Pod",
 		},
 		{
-			name: "old pod goes", observed: observe(withPod(func(pod *corev1.Pod) {
-				pod.DeletionTimestamp = &metav1.Time{Time: now}
-			})),
+			name: "importer is stopped", observed: observe(withPod(going(0)), halfway),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "50%",
+			message: "The importer is being stopped; another one goes on in its place", requeue: time.Minute,
+		},
+		{
+			name: "importer is stopped on a node that is dead", observed: observe(withPod(going(time.Minute)), halfway),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "50%",
+			message: "Node node-2 does not tell that the importer has ended. Another importer takes over", writes: "delete shared.atOnce",
+		},
+		{
+			name: "importer is stopped on a node that is cut off only", observed: observe(withPod(going(time.Hour)), halfway,
+				withProgress(report.Progress{TransferredBytes: 60, TotalBytes: 100}, now.Add(-20*time.Second))),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "50%",
+			message: "The importer is being stopped", requeue: 40 * time.Second,
+		},
+		{
+			name: "importer of another source goes", observed: observe(withPod(going(0)), ofAnotherSource),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "spec.dataSource was changed", requeue: time.Minute,
+		},
+		{
+			name: "importer of another source is on a dead node", observed: observe(withPod(going(time.Hour)), ofAnotherSource),
+			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
+			message: "Another importer takes over", writes: "delete shared.atOnce",
 		},
 		{
 			name: "evicted a minute after it was made",

@@ -38,7 +38,8 @@
 //	the disk
 //	storage class missing, not allowed  Pending            False/StorageClassIsNotReady     user or admin
 //	no Pod                              Pending            False/ProvisioningNotStarted     we create the helpers
-//	Pod goes, or is another source's    Pending            False/ProvisioningNotStarted     kubelet stops it
+//	Pod goes, or is another source's    Pending            False/ProvisioningNotStarted     kubelet stops it; we give up one that
+//	                                                                                        a dead node leaves behind
 //	Pod was evicted                     Pending            False/ProvisioningNotStarted     we, 30 s after it was made
 //	Pod waits for its image             Pending            False/ImagePullFailed            admin
 //	Pod waits for anything else         Pending            False/ProvisioningNotStarted     as the message says

@@ -73,6 +73,21 @@ func withPod(changes ...func(*corev1.Pod)) func(*Observed) {
 	}
 }
 
+// going is a Pod that should have ended that long ago.
+func going(since time.Duration) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Spec.NodeName = "node-2"
+		pod.DeletionTimestamp = &metav1.Time{Time: now.Add(-since)}
+	}
+}
+
+// halfway is an image that shows half of its import.
+func halfway(o *Observed) {
+	o.Image.Status.Progress, o.Image.Status.ObservedGeneration = "50%", 1
+}
+
+func ofAnotherSource(o *Observed) { o.Image.Spec.Source = httpWords("https://example.org/other.qcow2") }
+
 // tokenLeft makes the importer's token live that long.
 func tokenLeft(left time.Duration) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
