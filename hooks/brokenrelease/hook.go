@@ -12,12 +12,10 @@ import (
 	"context"
 	"fmt"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
 	"github.com/deckhouse/module-sdk/pkg"
 	"github.com/deckhouse/module-sdk/pkg/registry"
 
+	"github.com/deckhouse/virtualization/hooks/lookup"
 	"github.com/deckhouse/virtualization/hooks/settings"
 )
 
@@ -27,8 +25,6 @@ const (
 	// unfinished selects revisions of the module's release whose removal began, by Helm's own labels.
 	unfinished = "owner=helm,name=" + settings.Module + ",status=uninstalling"
 )
-
-var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 
 // Config runs the hook before Helm. The module is enabled then, so nothing is being removed any more: Deckhouse never
 // does both at once.
@@ -42,16 +38,16 @@ var _ = registry.RegisterFunc(Config, Handle)
 // Handle deletes what Helm keeps of a removal that did not end. It asks the server itself: a revision of an installed
 // module is megabytes large, too much to keep for this.
 func Handle(ctx context.Context, input *pkg.HookInput) error {
-	client, err := input.DC.GetK8sClient()
+	cluster, err := lookup.Of(input.DC)
 	if err != nil {
-		return fmt.Errorf("connect to the cluster: %w", err)
+		return err
 	}
-	list, err := client.Dynamic().Resource(secrets).Namespace(releasesNamespace).List(ctx, metav1.ListOptions{LabelSelector: unfinished})
+	revisions, err := cluster.Select(ctx, lookup.Secrets, releasesNamespace, unfinished)
 	if err != nil {
-		return fmt.Errorf("list Helm's revisions of the module: %w", err)
+		return fmt.Errorf("look for Helm's revisions of the module: %w", err)
 	}
-	for i := range list.Items {
-		input.PatchCollector.Delete("v1", "Secret", releasesNamespace, list.Items[i].GetName())
+	for _, revision := range revisions {
+		input.PatchCollector.Delete("v1", "Secret", releasesNamespace, revision.GetName())
 	}
 	return nil
 }

@@ -45,8 +45,10 @@ func TestHandleLeavesAnInstalledModuleAlone(t *testing.T) {
 
 func TestHandleSaysWhatWentWrong(t *testing.T) {
 	for want, client := range map[string]pkg.KubernetesClient{
-		"connect to the cluster":                         nil,
-		"list Helm's revisions of the module: no answer": hooktest.Cluster{Problems: map[string]error{"secrets": errors.New("no answer")}},
+		"the cluster can't be asked now, try again: the run has no client": nil,
+		"look for Helm's revisions of the module: secrets can't be read from the cluster now, try again: no answer": hooktest.Cluster{
+			Problems: map[string]error{"secrets": errors.New("no answer")},
+		},
 	} {
 		if err := (hooktest.Run{Config: Config, Client: client}).Fail(t, Handle); !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)

@@ -72,6 +72,18 @@ func (c Cluster) List(ctx context.Context, resource schema.GroupVersionResource)
 	return found.Items, nil
 }
 
+// Select returns the objects of a namespace whose labels match a selector.
+func (c Cluster) Select(ctx context.Context, resource schema.GroupVersionResource, namespace, selector string) ([]unstructured.Unstructured, error) {
+	found, err := c.client.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, unreadable(resource, err)
+	}
+	return found.Items, nil
+}
+
 func unreadable(resource schema.GroupVersionResource, err error) error {
 	return fmt.Errorf("%s can't be read from the cluster now, try again: %w", resource.Resource, err)
 }

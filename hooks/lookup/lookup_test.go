@@ -40,6 +40,19 @@ func TestReading(t *testing.T) {
 	}
 }
 
+func TestSelecting(t *testing.T) {
+	cluster := of(t, hooktest.Cluster{Objects: map[string][]string{"secrets": {
+		"metadata: {name: a, namespace: one, labels: {owner: helm}}", "metadata: {name: b, namespace: one, labels: {owner: me}}",
+		"metadata: {name: c, namespace: two, labels: {owner: helm}}",
+	}}})
+	if found, err := cluster.Select(t.Context(), Secrets, "one", "owner=helm"); err != nil || len(found) != 1 || found[0].GetName() != "a" {
+		t.Errorf("got %v, %v", found, err)
+	}
+	if found, err := cluster.Select(t.Context(), Secrets, "one", "owner=nobody"); err != nil || len(found) != 0 {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
 func TestAKindThatNobodyKnows(t *testing.T) {
 	leases := Module("virtualmachineipaddressleases")
 	cluster := of(t, hooktest.Cluster{Problems: map[string]error{"virtualmachineipaddressleases": apierrors.NewNotFound(leases.GroupResource(), "")}})
@@ -47,6 +60,9 @@ func TestAKindThatNobodyKnows(t *testing.T) {
 		t.Errorf("got %v, %v", found, err)
 	}
 	if found, err := cluster.Get(t.Context(), leases, "", "ip-10-66-10-5"); err != nil || found != nil {
+		t.Errorf("got %v, %v", found, err)
+	}
+	if found, err := cluster.Select(t.Context(), leases, "team", ""); err != nil || found != nil {
 		t.Errorf("got %v, %v", found, err)
 	}
 }
@@ -59,6 +75,9 @@ func TestWhatCannotBeRead(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := cluster.Get(t.Context(), StorageClasses, "", "fast"); !errors.Is(err, broken) || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+	if _, err := cluster.Select(t.Context(), StorageClasses, "", ""); !errors.Is(err, broken) || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Of(hooktest.Cluster{NoClient: broken}); !errors.Is(err, broken) || err.Error() != "the cluster can't be asked now, try again: broken" {
