@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
@@ -92,5 +93,38 @@ func merge(below, above map[string]any) {
 		} else {
 			below[name] = value
 		}
+	}
+}
+
+// A container without bounds is an error to the linter, whether it is scaled or not.
+func TestEveryContainerThatIsScaledHasBounds(t *testing.T) {
+	policies := 0
+	for _, object := range render(t, Case{}) {
+		if object.GetKind() != "VerticalPodAutoscaler" {
+			continue
+		}
+		var scaler struct {
+			Spec struct {
+				ResourcePolicy struct {
+					ContainerPolicies []struct {
+						ContainerName          string
+						MinAllowed, MaxAllowed corev1.ResourceList
+					}
+				}
+			}
+		}
+		convert(t, object, &scaler)
+		for _, policy := range scaler.Spec.ResourcePolicy.ContainerPolicies {
+			policies++
+			for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+				least, most := policy.MinAllowed[name], policy.MaxAllowed[name]
+				if least.Sign() <= 0 || least.Cmp(most) > 0 {
+					t.Errorf("%s: %s: %s from %s to %s", object.GetName(), policy.ContainerName, name, &least, &most)
+				}
+			}
+		}
+	}
+	if policies < 12 {
+		t.Errorf("only %d policies were found", policies)
 	}
 }

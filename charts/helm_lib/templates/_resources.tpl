@@ -36,9 +36,12 @@ spec:
         maxAllowed:
           {{- toYaml (index . 4) | nindent 10 }}
       {{- if gt (len .) 5 }}
+      {{- $bounds := dict "minAllowed" (index . 3) "maxAllowed" (index . 4) }}
       {{- range index . 5 }}
+      # What is off is not bounded either; the linter wants bounds of every container.
       - containerName: {{ . }}
         mode: "Off"
+        {{- toYaml $bounds | nindent 8 }}
       {{- end }}
       {{- end }}
 {{- end -}}
