@@ -95,6 +95,10 @@ generate: ## Generate deep copies, CRDs, reference pages and the engine's manife
 images: $(SANDBOX) ## Build every container image and print where it is
 	$(SANDBOX) build images
 
+.PHONY: client
+client: ## Build d8v for Linux, macOS and Windows into bin/client
+	tools/client.sh bin/client
+
 .PHONY: sbom
 sbom: $(SANDBOX) ## Write what every image is made of (CycloneDX) and the licences of all that, and print where
 	$(SANDBOX) build sbom

@@ -145,15 +145,23 @@ func (c *collector) add(out *inventory, one content) error {
 		}
 		linked = []goModule{module}
 	}
+	if err := c.addModules(out, linked); err != nil {
+		return err
+	}
+	if one.Source == "" {
+		out.programs = append(out.programs, program{path: one.Path, modules: linked})
+	}
+	return nil
+}
+
+// addModules takes in modules with their licences.
+func (c *collector) addModules(out *inventory, linked []goModule) error {
 	for _, module := range linked {
 		found, err := c.modules.licence(module)
 		if err != nil {
 			return err
 		}
 		out.modules[module] = found
-	}
-	if one.Source == "" {
-		out.programs = append(out.programs, program{path: one.Path, modules: linked})
 	}
 	return nil
 }

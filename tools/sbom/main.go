@@ -7,10 +7,15 @@
 // With -release it also fails when oss.yaml names other versions of Debian's packages.
 //
 //	sbom -root ../.. -programs .=DIR -programs third_party/kubevirt=DIR -debian base-engine=root.tar FOLDER
+//
+// With -program it writes the licences for a program that is in no image.
+//
+//	sbom -program d8v FOLDER
 package main
 
 import (
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,6 +31,7 @@ func main() {
 	flag.Var(t.programs, "programs", "MODULE=FOLDER: where the commands of a Go module are; once for each module")
 	flag.BoolVar(&t.release, "release", false, "fail where oss.yaml names another version of a Debian package than the images have; else that is only said")
 	flag.Var(t.debian, "debian", "IMAGE=ROOT: the Debian root of an image, a folder or a tar; once for each image that has one")
+	flag.StringVar(&t.program, "program", "", "a compiled program: write only the licences of what it is linked to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := t.run(ctx, flag.Args())
@@ -59,11 +65,16 @@ type tool struct {
 	debian   paths
 	// release is what is published: all that is said of it has to be right.
 	release bool
+	// program is shipped by itself; empty for the images.
+	program string
 }
 
 func (t tool) run(ctx context.Context, args []string) error {
 	if len(args) != 1 {
 		return errors.New("say into which folder to write")
+	}
+	if t.program != "" {
+		return t.noticesOf(ctx, t.program, args[0])
 	}
 	definitions, err := loadDefinitions(filepath.Join(t.root, "images"))
 	if err != nil {
@@ -98,6 +109,23 @@ func (t tool) run(ctx context.Context, args []string) error {
 		return err
 	}
 	return writeNotices(filepath.Join(args[0], noticesFile), shipped)
+}
+
+// noticesOf writes the licences of what one program is linked to.
+func (t tool) noticesOf(ctx context.Context, program, folder string) error {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	shipped := inventory{modules: map[goModule]licence{}}
+	c := &collector{tool: t, modules: newModules(ctx)}
+	if err := c.addModules(&shipped, linkedModules(info)); err != nil {
+		return err
+	}
+	if err := checkLicences(shipped); err != nil {
+		return err
+	}
+	return writeNotices(filepath.Join(folder, noticesFile), shipped)
 }
 
 // checkOSS compares oss.yaml with what Debian's packages are today.

@@ -106,6 +106,35 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A program that is in no image brings the licences of what it is linked to along, and
+// nothing else is written.
+func TestNoticesOfAProgram(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	if err := (tool{program: self}).run(t.Context(), []string{out}); err != nil {
+		t.Fatal(err)
+	}
+	written, err := os.ReadDir(out)
+	if err != nil || len(written) != 1 || written[0].Name() != "THIRD_PARTY_NOTICES.txt" {
+		t.Fatalf("written is %v, %v", written, err)
+	}
+	notices := readFile(t, filepath.Join(out, "THIRD_PARTY_NOTICES.txt"))
+	for _, words := range []string{"Go module sigs.k8s.io/yaml@", "Go module stdlib@", "Permission is hereby granted"} {
+		if !strings.Contains(notices, words) {
+			t.Errorf("the notices do not have %q", words)
+		}
+	}
+	if strings.Contains(notices, "Debian package") {
+		t.Error("a program has no Debian packages")
+	}
+	if err := (tool{program: filepath.Join(out, "THIRD_PARTY_NOTICES.txt")}).run(t.Context(), []string{out}); err == nil {
+		t.Error("a text passes for a program")
+	}
+}
+
 func checkComponents(t *testing.T, bom shape) {
 	t.Helper()
 	licences := map[string]string{}

@@ -119,7 +119,7 @@ func TestWerfBuildsEveryImage(t *testing.T) {
 		t.Errorf("the first document is %v", rendered[0])
 	}
 	images, final := byName(t, rendered[1:])
-	want := append(set.Runnable(), "bundle", "release-channel-version", "sbom")
+	want := append(set.Runnable(), "bundle", "client", "release-channel-version", "sbom")
 	slices.Sort(want)
 	if !slices.Equal(final, want) {
 		t.Errorf("released images are %v, want %v", final, want)
@@ -248,6 +248,16 @@ func TestSBOMIsToldOfEveryInput(t *testing.T) {
 	if images["sbom"]["from"] != "scratch" || !slices.Equal(neededImages(images["sbom"]), []string{"tree/sbom"}) {
 		t.Errorf("sbom is %v", images["sbom"])
 	}
+}
+
+// The client's image has what the script makes, which finds all that it reads.
+func TestTheClientIsReleased(t *testing.T) {
+	images, _ := byName(t, renderWerf(t, filepath.Join("..", "..", ".."))[1:])
+	if images["client"]["from"] != "scratch" || !slices.Equal(neededImages(images["client"]), []string{"tree/client"}) {
+		t.Errorf("client is %v", images["client"])
+	}
+	expectIn(t, "the client's script", toText(t, images["tree/client"]["shell"]), "/src/tools/client.sh /client")
+	expectIn(t, "the client's sources", toText(t, images["tree/client"]["git"]), "LICENSE", "release.yaml", "tools/client.sh", "tools/sbom", "cmd/d8v", "internal", "api")
 }
 
 // byName also returns the sorted names of the images that are released.
