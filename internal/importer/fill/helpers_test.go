@@ -308,3 +308,14 @@ func (r *registry) stage(ctx context.Context, from source.Source, resume *report
 }
 
 func title(parts ...any) string { return strings.ReplaceAll(fmt.Sprint(parts...), " ", "_") }
+
+// fresh is a volume that nothing was written to.
+func fresh(t *testing.T) *volume.Volume {
+	t.Helper()
+	v, err := volume.Open(volume.Options{Path: t.TempDir(), Size: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { v.Close() })
+	return v
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/image/qcow2"
+	"github.com/deckhouse/virtualization/internal/importer/fill/window"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
 	"github.com/deckhouse/virtualization/internal/importer/stream"
@@ -44,8 +45,8 @@ type sink struct {
 	Image  image.Info  `json:"image"`
 	// Converted is how much of the disk a converter has finished, Seen what it was
 	// shown meanwhile.
-	Converted int64 `json:"converted,omitempty"`
-	Seen      *seen `json:"seen,omitempty"`
+	Converted int64        `json:"converted,omitempty"`
+	Seen      *window.Seen `json:"seen,omitempty"`
 }
 
 // pass goes through the image's file once.
@@ -71,7 +72,7 @@ type pass struct {
 	structure   *qcow2.Image
 	witness     *witness
 	grainStream *image.GrainStream
-	window      *window
+	window      *window.Window
 }
 
 // close interrupts what still reads and counts what was received.
@@ -210,7 +211,7 @@ func (p *pass) choose(ctx context.Context) error {
 // inspectWhole looks at all that a converter would follow. It reads through the
 // window, so that the converter gets the very bytes.
 func (p *pass) inspectWhole() error {
-	p.window = newWindow(p.ranged, p.ranged.Size(), p.start, p.head, len(p.sums) > 0)
+	p.window = window.New(p.ranged, p.ranged.Size(), p.start, p.head, len(p.sums) > 0)
 	info, err := image.InspectAt(p.window, p.ranged.Size())
 	if err != nil {
 		return err

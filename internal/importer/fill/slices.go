@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/deckhouse/virtualization/internal/directio"
+	"github.com/deckhouse/virtualization/internal/importer/fill/window"
 	"github.com/deckhouse/virtualization/internal/importer/nbd"
 	"github.com/deckhouse/virtualization/internal/importer/report"
 	"github.com/deckhouse/virtualization/internal/importer/source"
@@ -52,21 +53,21 @@ func (p *pass) convert(ctx context.Context) error {
 
 // throughWindow runs the converter and the stream that it is served from. What the
 // window fails with is the cause of all other errors.
-func (p *pass) throughWindow(ctx context.Context, w *window) error {
+func (p *pass) throughWindow(ctx context.Context, w *window.Window) error {
 	var group errgroup.Group
-	group.Go(func() error { return w.run(p.raw) })
+	group.Go(func() error { return w.Run(p.raw) })
 	group.Go(func() error {
 		if err := p.inSlices(ctx, w); err != nil {
 			// The window's own failure came first, if there is one.
-			w.abort(err)
+			w.Abort(err)
 			p.stop()
 			return err
 		}
-		w.finish()
+		w.Finish()
 		return nil
 	})
 	err := group.Wait()
-	if cause := w.failure(); cause != nil && ctx.Err() == nil {
+	if cause := w.Failure(); cause != nil && ctx.Err() == nil {
 		return cause
 	}
 	return err
@@ -74,7 +75,7 @@ func (p *pass) throughWindow(ctx context.Context, w *window) error {
 
 // inSlices converts one part of the disk after the other. The converter cannot be
 // stopped in the middle and go on there, but it can be run for a part only.
-func (p *pass) inSlices(ctx context.Context, w *window) error {
+func (p *pass) inSlices(ctx context.Context, w *window.Window) error {
 	size := p.sink.Image.VirtualSize
 	length := p.slice
 	if !p.canGoOn() {
@@ -109,7 +110,7 @@ func (p *pass) inSlices(ctx context.Context, w *window) error {
 
 // convertSlice runs the converter once, with a server of its own: one that is there
 // already would give it something of the image before it is bounded.
-func (p *pass) convertSlice(ctx context.Context, w *window, job conversion) (spent time.Duration, err error) {
+func (p *pass) convertSlice(ctx context.Context, w *window.Window, job conversion) (spent time.Duration, err error) {
 	directory, err := os.MkdirTemp("", "fill")
 	if err != nil {
 		return 0, fmt.Errorf("make a directory for the converter's socket: %w", err)
@@ -125,19 +126,21 @@ func (p *pass) convertSlice(ctx context.Context, w *window, job conversion) (spe
 	defer stop()
 	var group errgroup.Group
 	spent, err = p.Converter.run(ctx, job, func() {
-		group.Go(func() error { return (&nbd.Server{Export: exportName, Disk: w, Size: w.size}).Serve(serving, listener) })
+		group.Go(func() error {
+			return (&nbd.Server{Export: exportName, Disk: w, Size: w.Size()}).Serve(serving, listener)
+		})
 	})
 	stop()
 	if err != nil {
 		// A server that waits for the window would wait for ever.
-		w.abort(err)
+		w.Abort(err)
 		p.stop()
 	}
 	return spent, errors.Join(err, group.Wait())
 }
 
 // keepSlice makes what was converted durable, and then tells of it.
-func (p *pass) keepSlice(w *window, part span) error {
+func (p *pass) keepSlice(w *window.Window, part span) error {
 	if err := p.disk.Sync(); err != nil {
 		return err
 	}
@@ -148,7 +151,7 @@ func (p *pass) keepSlice(w *window, part span) error {
 	if kept.Written = p.disk.written.list(); len(kept.Written) == 0 {
 		return nil // Nothing would tell this volume from a new one.
 	}
-	offset, testified := w.testify()
+	offset, testified := w.Testify()
 	if len(p.sums) > 0 {
 		if testified == nil {
 			return nil
@@ -177,7 +180,7 @@ func (d *disk) probe(part span) error {
 func (p *pass) restoreConversion() error {
 	size := p.sink.Image.VirtualSize
 	switch {
-	case p.start < 0 || p.start%blockSize != 0 || p.sink.Converted <= 0 || p.sink.Converted >= size || len(p.sink.Written) == 0:
+	case p.start < 0 || p.start%window.BlockSize != 0 || p.sink.Converted <= 0 || p.sink.Converted >= size || len(p.sink.Written) == 0:
 		return errors.New("the conversion cannot go on from there")
 	case len(p.sums) > 0 && p.sink.Seen == nil:
 		return errors.New("nothing tells what the converter has seen before")
@@ -197,7 +200,7 @@ func (p *pass) resumeConversion() error {
 		return &source.ChangedError{Why: "the image is not the same as before"}
 	}
 	if len(p.sums) > 0 {
-		return p.window.expect(p.sink.Seen)
+		return p.window.Expect(p.sink.Seen)
 	}
 	return nil
 }

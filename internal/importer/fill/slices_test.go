@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/deckhouse/virtualization/internal/image"
 	"github.com/deckhouse/virtualization/internal/importer/report"
-	"github.com/deckhouse/virtualization/internal/importer/source"
 )
 
 // sliced makes slices of 4, 8, 16… MiB: no time passes on a fake clock, so each is
@@ -201,62 +199,5 @@ func TestSlicesShareABound(t *testing.T) {
 		if got := converter.processorSeconds(conversion{virtualSize: 1 << 30, spent: spent}); got != want {
 			t.Errorf("%s spent: %d seconds, want %d", spent, got, want)
 		}
-	}
-}
-
-func TestWindowExpectsWhatWasSeen(t *testing.T) {
-	content := rawDisk(6 << 20)
-	w := newWindow(bytes.NewReader(content), int64(len(content)), 0, nil, true)
-	// The end is looked at before the stream begins.
-	wantPart(t, w, content, 5<<20, 100)
-	offset, before := w.testify()
-	if offset != 0 || before.Blocks != 0 || len(before.Requested) != 1 || len(before.Requested[5]) != 64 {
-		t.Fatalf("%d, %+v", offset, before)
-	}
-	changed := bytes.Clone(content)
-	changed[5<<20+100] ^= 1
-	for _, tc := range []struct {
-		title     string
-		content   []byte
-		requested map[int64]string
-		fails     bool
-	}{
-		{"the same", content, before.Requested, false},
-		{"another end", changed, before.Requested, true},
-		{"not a digest", content, map[int64]string{5: "xy"}, true},
-		{"half a digest", content, map[int64]string{5: "ab"}, true},
-		{"a digest and a half", content, map[int64]string{5: strings.Repeat("ab", 48)}, true},
-	} {
-		w := newWindow(bytes.NewReader(tc.content), int64(len(tc.content)), 0, nil, true)
-		err := w.expect(&seen{Requested: tc.requested})
-		if err == nil {
-			w.finish()
-			err = w.run(bytes.NewReader(tc.content))
-		}
-		var change *source.ChangedError
-		if errors.As(err, &change) != tc.fails || !tc.fails && err != nil {
-			t.Errorf("%s: %v", tc.title, err)
-		}
-	}
-	// A block that the inspection has read meanwhile is compared at once.
-	again := newWindow(bytes.NewReader(changed), int64(len(changed)), 0, nil, true)
-	wantPart(t, again, changed, 5<<20, 100)
-	if err := again.expect(before); err == nil {
-		t.Error("takes another block for the same")
-	}
-}
-
-func TestWindowRemembersOnlySoMuch(t *testing.T) {
-	content := rawDisk(40 << 20)
-	w := newWindow(bytes.NewReader(content), int64(len(content)), 0, nil, false)
-	for block := range maxSeen + 1 {
-		wantPart(t, w, content, 20<<20+block<<20, 1)
-	}
-	if _, before := w.testify(); before != nil {
-		t.Errorf("remembers %+v", before)
-	}
-	late := newWindow(bytes.NewReader(content), int64(len(content)), 30<<20, nil, false)
-	if offset, before := late.testify(); offset != 14<<20 || before != nil {
-		t.Errorf("%d, %+v: it has not seen the beginning", offset, before)
 	}
 }

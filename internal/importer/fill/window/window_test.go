@@ -1,7 +1,7 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fill
+package window
 
 import (
 	"bytes"
@@ -14,18 +14,13 @@ import (
 	"time"
 
 	"github.com/deckhouse/virtualization/internal/importer/source"
-	"github.com/deckhouse/virtualization/internal/importer/volume"
 )
 
-// fresh is a volume that nothing was written to.
-func fresh(t *testing.T) *volume.Volume {
-	t.Helper()
-	v, err := volume.Open(volume.Options{Path: t.TempDir(), Size: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { v.Close() })
-	return v
+// randomFile is the same in each run.
+func randomFile(size int) []byte {
+	file := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{5}).Read(file)
+	return file
 }
 
 // counted counts the reads at random.
@@ -43,16 +38,16 @@ func (c *counted) ReadAt(p []byte, offset int64) (int, error) {
 }
 
 // through runs a window over the content until use returns.
-func through(content []byte, at io.ReaderAt, whole bool, use func(w *window)) error {
-	w := newWindow(at, int64(len(content)), 0, nil, whole)
+func through(content []byte, at io.ReaderAt, whole bool, use func(w *Window)) error {
+	w := New(at, int64(len(content)), 0, nil, whole)
 	ended := make(chan error, 1)
-	go func() { ended <- w.run(bytes.NewReader(content)) }()
+	go func() { ended <- w.Run(bytes.NewReader(content)) }()
 	use(w)
-	w.finish()
+	w.Finish()
 	return <-ended
 }
 
-func wantPart(t *testing.T, w *window, content []byte, offset, length int) {
+func wantPart(t *testing.T, w *Window, content []byte, offset, length int) {
 	t.Helper()
 	got := make([]byte, length)
 	if n, err := w.ReadAt(got, int64(offset)); n != length || err != nil || !bytes.Equal(got, content[offset:offset+length]) {
@@ -62,9 +57,9 @@ func wantPart(t *testing.T, w *window, content []byte, offset, length int) {
 
 // Reading in order takes no request at all.
 func TestWindowFollowsItsReader(t *testing.T) {
-	content := rawDisk(100<<20 + 333)
+	content := randomFile(100<<20 + 333)
 	at := &counted{ReaderAt: bytes.NewReader(content)}
-	err := through(content, at, true, func(w *window) {
+	err := through(content, at, true, func(w *Window) {
 		w.start()
 		for offset := 0; offset < len(content); offset += 700_001 {
 			wantPart(t, w, content, offset, min(700_001, len(content)-offset))
@@ -77,10 +72,10 @@ func TestWindowFollowsItsReader(t *testing.T) {
 
 // What is far from the stream does not wait for it, and is not kept for ever.
 func TestWindowReadsAtRandom(t *testing.T) {
-	content := rawDisk(90<<20 + 333)
+	content := randomFile(90<<20 + 333)
 	random := rand.New(rand.NewChaCha8([32]byte{9}))
 	at := &counted{ReaderAt: bytes.NewReader(content)}
-	err := through(content, at, true, func(w *window) {
+	err := through(content, at, true, func(w *Window) {
 		var readers sync.WaitGroup
 		for range 4 {
 			seed := random.Uint64()
@@ -105,13 +100,13 @@ func TestWindowReadsAtRandom(t *testing.T) {
 
 // A reader that leaves a gap is followed: the rest does not come twice.
 func TestWindowChasesItsReader(t *testing.T) {
-	content := rawDisk(130 << 20)
+	content := randomFile(130 << 20)
 	for _, tc := range []struct {
 		whole       bool
 		least, most int
 	}{{true, 1, 60}, {false, 90, 90}} {
 		at := &counted{ReaderAt: bytes.NewReader(content)}
-		err := through(content, at, tc.whole, func(w *window) {
+		err := through(content, at, tc.whole, func(w *Window) {
 			w.start()
 			wantPart(t, w, content, 0, 10)
 			wantPart(t, w, content, len(content)-10, 10) // As if it were a footer.
@@ -129,7 +124,7 @@ func TestWindowChasesItsReader(t *testing.T) {
 // Before the stream runs everything is read at random, and has to be what the
 // stream then brings.
 func TestWindowBeforeTheStream(t *testing.T) {
-	content := rawDisk(10 << 20)
+	content := randomFile(10 << 20)
 	other := bytes.Clone(content)
 	other[3<<20] ^= 1
 	for _, tc := range []struct {
@@ -138,10 +133,10 @@ func TestWindowBeforeTheStream(t *testing.T) {
 		ok    bool
 	}{{"same", content, true}, {"other", other, false}} {
 		t.Run(tc.title, func(t *testing.T) {
-			w := newWindow(bytes.NewReader(tc.first), int64(len(content)), 0, nil, true)
+			w := New(bytes.NewReader(tc.first), int64(len(content)), 0, nil, true)
 			wantPart(t, w, tc.first, 2<<20, 3<<20)
-			w.finish()
-			err := w.run(bytes.NewReader(content))
+			w.Finish()
+			err := w.Run(bytes.NewReader(content))
 			var changed *source.ChangedError
 			if tc.ok != (err == nil) || !tc.ok && !errors.As(err, &changed) {
 				t.Errorf("got %v", err)
@@ -152,11 +147,11 @@ func TestWindowBeforeTheStream(t *testing.T) {
 
 // A block that had to be forgotten comes back as it was, or not at all.
 func TestWindowNoticesBlocksThatChange(t *testing.T) {
-	content := rawDisk(70 << 20)
+	content := randomFile(70 << 20)
 	other := bytes.Clone(content)
 	other[5] ^= 1
 	source1 := &switching{now: content}
-	w := newWindow(source1, int64(len(content)), 0, nil, false)
+	w := New(source1, int64(len(content)), 0, nil, false)
 	for offset := range 60 {
 		wantPart(t, w, content, offset<<20, 10)
 	}
@@ -175,15 +170,15 @@ func (s *switching) ReadAt(p []byte, offset int64) (int, error) {
 }
 
 func TestWindowKeepsTheHead(t *testing.T) {
-	content := rawDisk(3 << 20)
+	content := randomFile(3 << 20)
 	head := bytes.Clone(content[:1<<20+10])
-	w := newWindow(bytes.NewReader(nil), int64(len(content)), 0, head, false)
+	w := New(bytes.NewReader(nil), int64(len(content)), 0, head, false)
 	wantPart(t, w, content, 0, 1<<20+10)
 	wantPart(t, w, content, 1<<20, 10)
 }
 
 func TestWindowBounds(t *testing.T) {
-	w := newWindow(bytes.NewReader(nil), 1000, 0, nil, false)
+	w := New(bytes.NewReader(nil), 1000, 0, nil, false)
 	for _, tc := range []struct{ offset, length int64 }{{-1, 1}, {1000, 1}, {0, 1001}, {999, 2}, {1 << 62, 1}} {
 		if n, err := w.ReadAt(make([]byte, tc.length), tc.offset); n != 0 || err == nil {
 			t.Errorf("%+v: %d, %v", tc, n, err)
@@ -195,16 +190,16 @@ func TestWindowBounds(t *testing.T) {
 }
 
 func TestWindowOfAStreamOfAnotherLength(t *testing.T) {
-	content := rawDisk(3 << 20)
+	content := randomFile(3 << 20)
 	for _, tc := range []struct {
 		title   string
 		content []byte
 		why     string
 	}{{"shorter", content[:2<<20], "shorter"}, {"longer", append(bytes.Clone(content), 1), "longer"}} {
 		t.Run(tc.title, func(t *testing.T) {
-			w := newWindow(bytes.NewReader(tc.content), 3<<20, 0, nil, true)
-			w.finish()
-			err := w.run(bytes.NewReader(tc.content))
+			w := New(bytes.NewReader(tc.content), 3<<20, 0, nil, true)
+			w.Finish()
+			err := w.Run(bytes.NewReader(tc.content))
 			var changed *source.ChangedError
 			if !errors.As(err, &changed) || !strings.Contains(changed.Why, tc.why) {
 				t.Errorf("got %v", err)
@@ -218,13 +213,13 @@ func TestWindowOfAStreamOfAnotherLength(t *testing.T) {
 
 // Without a checksum the stream ends with its reader.
 func TestWindowThatNobodyReads(t *testing.T) {
-	content := rawDisk(60 << 20)
+	content := randomFile(60 << 20)
 	rest := bytes.NewReader(content)
-	w := newWindow(bytes.NewReader(content), int64(len(content)), 0, nil, false)
+	w := New(bytes.NewReader(content), int64(len(content)), 0, nil, false)
 	ended := make(chan error, 1)
-	go func() { ended <- w.run(rest) }()
+	go func() { ended <- w.Run(rest) }()
 	wantPart(t, w, content, 0, 10)
-	w.finish()
+	w.Finish()
 	if err := <-ended; err != nil || rest.Len() < 30<<20 {
 		t.Errorf("%v, %d bytes were not read", err, rest.Len())
 	}

@@ -1,7 +1,7 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fill
+package window
 
 import (
 	"crypto/sha256"
@@ -14,10 +14,10 @@ import (
 // tables in few places, and the stream comes after a reader that is far ahead.
 const maxSeen = 12
 
-// seen is what a window has shown to a converter. The next one, which may have been
+// Seen is what a window has shown to a converter. The next one, which may have been
 // started after a crash, has to find the same in the same file, or else what was
 // converted before does not belong to it.
-type seen struct {
+type Seen struct {
 	// Blocks is how many the stream has given, Digest that of their digests.
 	Blocks int64  `json:"blocks"`
 	Digest string `json:"digest"`
@@ -26,17 +26,17 @@ type seen struct {
 	Requested map[int64]string `json:"requested,omitempty"`
 }
 
-// testify returns where a stream for a reader that is now here would begin, and what
+// Testify returns where a stream for a reader that is now here would begin, and what
 // was seen up to now; nil if that is too much to be remembered, or if the stream did
 // not see the beginning.
-func (w *window) testify() (offset int64, testified *seen) {
+func (w *Window) Testify() (offset int64, testified *Seen) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	offset = max(w.next-readAhead, 0) * blockSize
+	offset = max(w.next-readAhead, 0) * BlockSize
 	if w.first > 0 || len(w.requested) > maxSeen {
 		return offset, nil
 	}
-	testified = &seen{Blocks: w.next, Digest: digestOf(w.streamed), Requested: map[int64]string{}}
+	testified = &Seen{Blocks: w.next, Digest: digestOf(w.streamed), Requested: map[int64]string{}}
 	for index, sum := range w.requested {
 		testified.Requested[index] = hex.EncodeToString(sum[:])
 	}
@@ -51,8 +51,8 @@ func digestOf(digests []digest) string {
 	return hex.EncodeToString(all.Sum(nil))
 }
 
-// expect makes the window fail when the file is not what was seen before.
-func (w *window) expect(before *seen) error {
+// Expect makes the window fail when the file is not what was seen before.
+func (w *Window) Expect(before *Seen) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for index, text := range before.Requested {
@@ -73,6 +73,6 @@ func (w *window) expect(before *seen) error {
 }
 
 // continues tells whether what the stream gave so far is what it gave before.
-func (w *window) continues() bool {
+func (w *Window) continues() bool {
 	return w.before == nil || int64(len(w.streamed)) != w.before.Blocks || digestOf(w.streamed) == w.before.Digest
 }

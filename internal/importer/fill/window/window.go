@@ -1,7 +1,16 @@
 // Copyright The Virtualization Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fill
+// Package window lets a program read a file at random that is being read in order.
+//
+// Programs that convert images read them nearly in order, in small steps and one
+// at a time, which over a network takes a round trip each. So one stream of the
+// whole file runs a little ahead of the reader and serves it; only what is far
+// from the stream is requested by itself. The stream also is what checksums are
+// computed from, so every block that did not come from it is compared with it. A
+// block that is read twice has to be the same each time: the program sees what
+// was inspected, whatever the source answers later.
+package window
 
 import (
 	"crypto/sha256"
@@ -13,8 +22,11 @@ import (
 	"github.com/deckhouse/virtualization/internal/importer/stream"
 )
 
+// BlockSize is what is read and compared at once, in bytes: a stream begins at a multiple
+// of it.
+const BlockSize = 1 << 20
+
 const (
-	blockSize = 1 << 20
 	// blockCount bounds the window's memory.
 	blockCount = 40
 	// readAhead is how many blocks the sequential stream runs ahead of the reader.
@@ -24,16 +36,8 @@ const (
 	longJump = 4
 )
 
-// window lets a program read a file at random that is being read in order.
-//
-// Programs that convert images read them nearly in order, in small steps and one
-// at a time, which over a network takes a round trip each. So one stream of the
-// whole file runs a little ahead of the reader and serves it; only what is far
-// from the stream is requested by itself. The stream also is what checksums are
-// computed from, so every block that did not come from it is compared with it. A
-// block that is read twice has to be the same each time: the program sees what
-// was inspected, whatever the source answers later.
-type window struct {
+// Window is a file that is read in both ways.
+type Window struct {
 	ranged io.ReaderAt
 	size   int64
 	// first is the block that the stream begins with.
@@ -45,7 +49,7 @@ type window struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	blocks  map[int64]*windowBlock
+	blocks  map[int64]*block
 	// spare is the memory of forgotten blocks.
 	spare [][]byte
 	// clock orders the uses of blocks.
@@ -67,31 +71,34 @@ type window struct {
 	streamed  []digest
 	requested map[int64]digest
 	// before is what an earlier window has to have seen of the same file.
-	before *seen
+	before *Seen
 }
 
 type digest [sha256.Size]byte
 
-// windowBlock is a block that is there or under way.
-type windowBlock struct {
+// block is a block that is there or under way.
+type block struct {
 	content []byte
 	ready   bool
 	used    int64
 	users   int
 }
 
-// newWindow makes a window on a file whose stream begins at an offset. Only a stream
+// New makes a window on a file whose stream begins at an offset. Only a stream
 // from the beginning on can be whole.
-func newWindow(ranged io.ReaderAt, size, offset int64, head []byte, whole bool) *window {
-	first := offset / blockSize
-	w := &window{ranged: ranged, size: size, first: first, next: first, wanted: first + readAhead, whole: whole, head: head,
-		blocks: map[int64]*windowBlock{}, requested: map[int64]digest{}}
+func New(ranged io.ReaderAt, size, offset int64, head []byte, whole bool) *Window {
+	first := offset / BlockSize
+	w := &Window{ranged: ranged, size: size, first: first, next: first, wanted: first + readAhead, whole: whole, head: head,
+		blocks: map[int64]*block{}, requested: map[int64]digest{}}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
 
+// Size is the length of the file in bytes.
+func (w *Window) Size() int64 { return w.size }
+
 // ReadAt implements io.ReaderAt.
-func (w *window) ReadAt(p []byte, offset int64) (int, error) {
+func (w *Window) ReadAt(p []byte, offset int64) (int, error) {
 	if offset < 0 || offset > w.size-int64(len(p)) {
 		return 0, io.ErrUnexpectedEOF
 	}
@@ -102,17 +109,17 @@ func (w *window) ReadAt(p []byte, offset int64) (int, error) {
 			done += copy(p[done:], w.head[at:])
 			continue
 		}
-		block, err := w.borrow(at / blockSize)
+		block, err := w.borrow(at / BlockSize)
 		if err != nil {
 			return done, err
 		}
-		done += copy(p[done:], block.content[at%blockSize:])
+		done += copy(p[done:], block.content[at%BlockSize:])
 		w.giveBack(block)
 	}
 	return done, nil
 }
 
-func (w *window) giveBack(b *windowBlock) {
+func (w *Window) giveBack(b *block) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b.users--
@@ -120,7 +127,7 @@ func (w *window) giveBack(b *windowBlock) {
 }
 
 // borrow returns a block that stays as it is until it is given back.
-func (w *window) borrow(index int64) (*windowBlock, error) {
+func (w *Window) borrow(index int64) (*block, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.err == nil {
@@ -145,12 +152,12 @@ func (w *window) borrow(index int64) (*windowBlock, error) {
 }
 
 // comes tells whether the stream is about to give the block.
-func (w *window) comes(index int64) bool {
+func (w *Window) comes(index int64) bool {
 	return w.running && index >= w.next && index < w.next+readAhead
 }
 
 // follow lets the stream run ahead of a block that is close to it.
-func (w *window) follow(index int64) {
+func (w *Window) follow(index int64) {
 	if index+readAhead > w.wanted && index < w.next+readAhead {
 		w.wanted = index + readAhead
 		w.changed.Broadcast()
@@ -159,7 +166,7 @@ func (w *window) follow(index int64) {
 
 // chase lets a stream that has to read everything anyway catch up with a reader
 // that has moved far ahead for good. Who only looks at a footer comes back.
-func (w *window) chase(index int64) {
+func (w *Window) chase(index int64) {
 	if distance := index - w.latest; distance > readAhead || distance < -readAhead {
 		w.jumped = 0
 	}
@@ -171,12 +178,12 @@ func (w *window) chase(index int64) {
 }
 
 // request reads a block at random. The lock is given away meanwhile.
-func (w *window) request(index int64) error {
-	b := &windowBlock{content: w.memory(index)}
+func (w *Window) request(index int64) error {
+	b := &block{content: w.memory(index)}
 	w.blocks[index] = b
 	w.chase(index)
 	w.mu.Unlock()
-	n, err := w.ranged.ReadAt(b.content, index*blockSize)
+	n, err := w.ranged.ReadAt(b.content, index*BlockSize)
 	sum := sha256.Sum256(b.content)
 	w.mu.Lock()
 	if n < len(b.content) {
@@ -208,7 +215,7 @@ func compare(a, b digest) error {
 
 // makeRoom forgets the block whose last use is longest ago if there are enough.
 // It returns false if all of them are being used.
-func (w *window) makeRoom() bool {
+func (w *Window) makeRoom() bool {
 	if len(w.blocks) < blockCount {
 		return true
 	}
@@ -227,48 +234,48 @@ func (w *window) makeRoom() bool {
 }
 
 // memory for a block; the last of a file may be shorter.
-func (w *window) memory(index int64) []byte {
-	length := min(blockSize, w.size-index*blockSize)
+func (w *Window) memory(index int64) []byte {
+	length := min(BlockSize, w.size-index*BlockSize)
 	if last := len(w.spare) - 1; last >= 0 {
 		content := w.spare[last]
 		w.spare = w.spare[:last]
 		return content[:length]
 	}
-	return make([]byte, length, blockSize)
+	return make([]byte, length, BlockSize)
 }
 
 // fail ends all reading.
-func (w *window) fail(err error) {
+func (w *Window) fail(err error) {
 	if w.err == nil {
 		w.err = err
 	}
 	w.changed.Broadcast()
 }
 
-// abort ends all reading from outside.
-func (w *window) abort(err error) {
+// Abort ends all reading from outside.
+func (w *Window) Abort(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fail(err)
 }
 
-// failure is what ended the reading, if anything did.
-func (w *window) failure() error {
+// Failure is what ended the reading, if anything did.
+func (w *Window) Failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-// run passes the stream through the window, to its end if there is a checksum
+// Run passes the stream through the window, to its end if there is a checksum
 // to be computed of it, else until nobody reads any more.
-func (w *window) run(r io.Reader) error {
+func (w *Window) Run(r io.Reader) error {
 	w.start()
-	buffer := make([]byte, blockSize)
-	for index := w.first; index*blockSize < w.size; index++ {
+	buffer := make([]byte, BlockSize)
+	for index := w.first; index*BlockSize < w.size; index++ {
 		if !w.await(index) {
 			return nil
 		}
-		content := buffer[:min(blockSize, w.size-index*blockSize)]
+		content := buffer[:min(BlockSize, w.size-index*BlockSize)]
 		n, err := stream.Fill(r, content)
 		if n < len(content) {
 			if err == nil || errors.Is(err, io.EOF) {
@@ -290,14 +297,14 @@ func (w *window) run(r io.Reader) error {
 	return w.end(err)
 }
 
-func (w *window) start() {
+func (w *Window) start() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running = true
 }
 
 // await blocks until the block is wanted; it returns false if none is any more.
-func (w *window) await(index int64) bool {
+func (w *Window) await(index int64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.err == nil && index >= w.wanted && !w.drain {
@@ -307,7 +314,7 @@ func (w *window) await(index int64) bool {
 }
 
 // arrive keeps a block of the stream for the reader.
-func (w *window) arrive(index int64, content []byte) error {
+func (w *Window) arrive(index int64, content []byte) error {
 	sum := sha256.Sum256(content)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -316,7 +323,7 @@ func (w *window) arrive(index int64, content []byte) error {
 	// A stream that is behind has nothing that the reader waits for.
 	useful := !w.drain && index+2*readAhead >= w.wanted
 	if w.blocks[index] == nil && useful && w.makeRoom() {
-		b := &windowBlock{content: w.memory(index), ready: true}
+		b := &block{content: w.memory(index), ready: true}
 		copy(b.content, content)
 		w.clock++
 		b.used = w.clock
@@ -334,7 +341,7 @@ func (w *window) arrive(index int64, content []byte) error {
 }
 
 // end notes that the stream gives nothing more.
-func (w *window) end(err error) error {
+func (w *Window) end(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running = false
@@ -345,8 +352,8 @@ func (w *window) end(err error) error {
 	return w.err
 }
 
-// finish tells that nobody reads the window any more.
-func (w *window) finish() {
+// Finish tells that nobody reads the window any more.
+func (w *Window) Finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drain = true
