@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 	"github.com/deckhouse/virtualization/internal/controller/shared"
@@ -30,7 +29,7 @@ func Setup(mgr ctrl.Manager) error {
 		Named(controllerName).
 		For(&v1alpha2.VirtualMachine{}, builder.WithPredicates(shared.Changed(policyOf))).
 		Watches(&virtv1.VirtualMachineInstance{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(shared.Changed(isSet))).
-		Watches(&v1alpha2.VirtualMachineOperation{}, handler.EnqueueRequestsFromMapFunc(machineOf), builder.WithPredicates(shared.Changed(isFinished))).
+		Watches(&v1alpha2.VirtualMachineOperation{}, handler.EnqueueRequestsFromMapFunc(operations.Wake), builder.WithPredicates(shared.Changed(isFinished))).
 		Complete(newLoop(shared.NewExecutor(mgr, shared.FieldManager)))
 }
 
@@ -88,12 +87,4 @@ func isSet(object client.Object) bool {
 func isFinished(object client.Object) bool {
 	operation, ok := object.(*v1alpha2.VirtualMachineOperation)
 	return ok && operations.IsFinished(operation)
-}
-
-func machineOf(_ context.Context, object client.Object) []reconcile.Request {
-	var out []reconcile.Request
-	for _, name := range operations.Machines(object) {
-		out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}})
-	}
-	return out
 }

@@ -132,7 +132,4 @@ func TestWhatWakes(t *testing.T) {
 			t.Errorf("%s: not woken", what)
 		}
 	}
-	if requests := machineOf(context.Background(), &after.Operations[0]); len(requests) != 1 || requests[0].NamespacedName != web {
-		t.Errorf("the operation wakes %v", requests)
-	}
 }

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	virtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -68,7 +67,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Named(controllerName).
 		For(&v1alpha2.VirtualMachine{}, builder.WithPredicates(changed(machineFacts))).
 		Watches(&virtv1.VirtualMachineInstance{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(changed(guestFacts))).
-		Watches(&v1alpha2.VirtualMachineOperation{}, handler.EnqueueRequestsFromMapFunc(machineOfOperation)).
+		Watches(&v1alpha2.VirtualMachineOperation{}, handler.EnqueueRequestsFromMapFunc(operations.Wake)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.markedGuests), builder.WithPredicates(changed(nodeFacts))).
 		Complete(r)
 	if err != nil {
@@ -89,14 +88,6 @@ func marksOf(object client.Object) []string {
 		return []string{guest.Status.EvacuationNodeName}
 	}
 	return nil
-}
-
-func machineOfOperation(_ context.Context, object client.Object) []reconcile.Request {
-	var out []reconcile.Request
-	for _, name := range operations.Machines(object) {
-		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}})
-	}
-	return out
 }
 
 // markedGuests wakes the machines whose guests were told to leave the node.

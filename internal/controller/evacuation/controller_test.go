@@ -218,7 +218,7 @@ func TestWhatIsNews(t *testing.T) {
 		t.Error("after a start of the controller, guests with a mark are looked at, and no others")
 	}
 	operation := orderedAfter(0, "InProgress")
-	if woken := machineOfOperation(context.Background(), &operation); len(woken) != 1 || woken[0].Name != "web" || !isGuarded(&operation) {
+	if woken := operations.Wake(context.Background(), &operation); len(woken) != 1 || woken[0].Name != "web" || !isGuarded(&operation) {
 		t.Errorf("an operation wakes %v", woken)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
 )
@@ -32,4 +33,13 @@ func Machines(object client.Object) []string {
 		return []string{operation.Spec.VirtualMachineName}
 	}
 	return nil
+}
+
+// Wake asks for a reconcile of the machine that an operation is for.
+func Wake(_ context.Context, object client.Object) []reconcile.Request {
+	var out []reconcile.Request
+	for _, name := range Machines(object) {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}})
+	}
+	return out
 }

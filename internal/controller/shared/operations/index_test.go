@@ -31,6 +31,18 @@ func (i *indexer) IndexField(_ context.Context, object client.Object, field stri
 	return i.err
 }
 
+func TestWake(t *testing.T) {
+	operation := &v1alpha2.VirtualMachineOperation{}
+	operation.Namespace, operation.Name, operation.Spec.VirtualMachineName = "team", "restart", "web"
+	woken := Wake(context.Background(), operation)
+	if len(woken) != 1 || woken[0].NamespacedName != (client.ObjectKey{Namespace: "team", Name: "web"}) {
+		t.Errorf("wakes %v", woken)
+	}
+	if woken := Wake(context.Background(), &corev1.Pod{}); woken != nil {
+		t.Errorf("a pod wakes %v", woken)
+	}
+}
+
 func TestIndex(t *testing.T) {
 	i := &indexer{}
 	if err := Index(i); err != nil || i.field != "operations.machine=web" {
