@@ -90,7 +90,7 @@ func (d *draft) leave() decision {
 	if d.Report != nil {
 		heard = d.Report.At
 	}
-	leaving := importerpod.Leave(d.Pod, heard, d.Now)
+	leaving := importerpod.Leave(d.Pod, heard, d.Now, true)
 	if leaving.Message != "" {
 		message = leaving.Message
 	}

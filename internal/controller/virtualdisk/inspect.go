@@ -81,7 +81,7 @@ func (d *draft) inspect(modes filling.Modes) plan {
 // it only reads.
 func (d *draft) endInspection() plan {
 	message := "An earlier look at the data source is being ended"
-	leaving := importerpod.Leave(d.Inspector, time.Time{}, d.Now)
+	leaving := importerpod.Leave(d.Inspector, time.Time{}, d.Now, true)
 	if leaving.Delete != nil {
 		message = leaving.Message
 		d.out.Delete = append(d.out.Delete, leaving.Delete)

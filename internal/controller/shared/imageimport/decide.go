@@ -134,7 +134,7 @@ func (d *draft) restart() Decision {
 	d.out.Forget = true
 	d.removeHelpers()
 	for _, pod := range d.Pods {
-		if leaving := d.leave(pod); leaving.Message != "" {
+		if leaving := d.leave(pod, false); leaving.Message != "" {
 			message = leaving.Message
 		}
 	}
@@ -146,9 +146,13 @@ func (d *draft) restart() Decision {
 // one goes on where this one has come to, so that nothing else is removed.
 func (d *draft) stopping() Decision {
 	message := "The importer is being stopped; another one goes on in its place"
-	if leaving := d.leave(d.pod); leaving.Message != "" {
+	leaving := d.leave(d.pod, true)
+	if leaving.Message != "" {
 		message = leaving.Message
 	}
+	// What it tells in its last seconds is not of the next one. What it tells after them is
+	// how we know that it is still at work.
+	d.out.Forget = leaving.Delete != nil || d.Now.Before(d.pod.DeletionTimestamp.Time)
 	d.setPending()
 	d.notReady(v1alpha2.ReasonProvisioningNotStarted, message)
 	return d.finish()
@@ -156,7 +160,7 @@ func (d *draft) stopping() Decision {
 
 // leave sees to it that an importer that is being deleted is not waited for when its node
 // is dead.
-func (d *draft) leave(pod *corev1.Pod) importerpod.Leaving {
+func (d *draft) leave(pod *corev1.Pod, sameOrder bool) importerpod.Leaving {
 	if pod.DeletionTimestamp == nil {
 		return importerpod.Leaving{}
 	}
@@ -164,7 +168,7 @@ func (d *draft) leave(pod *corev1.Pod) importerpod.Leaving {
 	if d.Progress != nil {
 		heard = d.Progress.At
 	}
-	leaving := importerpod.Leave(pod, heard, d.Now)
+	leaving := importerpod.Leave(pod, heard, d.Now, sameOrder)
 	if leaving.Delete != nil {
 		d.out.Delete = append(d.out.Delete, leaving.Delete)
 	}

@@ -168,7 +168,7 @@ func TestDecide(t *testing.T) {
 		{
 			name: "importer of another source is on a dead node", observed: observe(withPod(going(time.Hour)), ofAnotherSource),
 			phase: "Pending", ready: "False/ProvisioningNotStarted", source: "True/DatasourceReady", progress: "0%",
-			message: "Another importer takes over", writes: "delete shared.atOnce",
+			message: "If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service",
 		},
 		{
 			name: "evicted a minute after it was made",
@@ -498,6 +498,24 @@ func TestDecideTerminating(t *testing.T) {
 				t.Errorf("message: got %q, want it to hold %q", message, tc.message)
 			}
 		})
+	}
+}
+
+// What an importer tells while it ends is not of the next one; what it tells long after that
+// says that it still runs.
+func TestDecideForgetsAnImporterThatStops(t *testing.T) {
+	telling := withProgress(report.Progress{TransferredBytes: 1, TotalBytes: 2}, now)
+	for name, tc := range map[string]struct {
+		observed Observed
+		forget   bool
+	}{
+		"has time to end":            {observe(withPod(going(-5*time.Second)), telling), true},
+		"is over its time and tells": {observe(withPod(going(time.Hour)), telling), false},
+		"is given up":                {observe(withPod(going(time.Hour))), true},
+	} {
+		if got := Decide(tc.observed).Forget; got != tc.forget {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 

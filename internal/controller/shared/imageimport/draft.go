@@ -103,7 +103,7 @@ func (d *draft) order() importerpod.Order {
 		Target:  importerpod.Target{DVCR: &importerpod.DVCR{Reference: d.Image.Reference(d.Settings.RegistryAddress)}},
 		Inspect: d.inspects(), Credential: d.Credential, Settings: d.Settings.Settings,
 	}
-	if d.Progress != nil {
+	if d.Progress != nil && (o.Source.Upload == nil || d.uploadIsOpen()) {
 		o.Checkpoint = d.Progress.Checkpoint
 	}
 	if o.Source.Upload != nil {

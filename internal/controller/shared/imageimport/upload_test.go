@@ -15,6 +15,7 @@ import (
 	"github.com/deckhouse/virtualization/internal/controller/shared/importerpod"
 	"github.com/deckhouse/virtualization/internal/controller/shared/origin"
 	"github.com/deckhouse/virtualization/internal/importer/report"
+	"github.com/deckhouse/virtualization/internal/importer/reportserver"
 )
 
 // uploading makes the image one that is uploaded, with an open upload that ends then.
@@ -143,6 +144,19 @@ func TestDecideUpload(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.check(t, Decide(tc.observed)) })
+	}
+}
+
+// An importer that takes over goes on with the file of an upload that is open, and not with
+// that of one whose time is over.
+func TestUploadIsGoneOnWithWhileItIsOpen(t *testing.T) {
+	came := func(o *Observed) {
+		o.Progress = &reportserver.Report{Progress: report.Progress{TransferredBytes: 3, Checkpoint: []byte(`{"a":1}`)}, At: now.Add(-time.Minute)}
+	}
+	for ends, want := range map[time.Time]string{now.Add(time.Hour): `{"a":1}`, now.Add(-time.Second): ""} {
+		if got := string(newDraft(observe(uploading(ends), came)).order().Checkpoint); got != want {
+			t.Errorf("open until %s: %q", ends, got)
+		}
 	}
 }
 

@@ -28,14 +28,15 @@ type Leaving struct {
 	Message string
 }
 
-// Leave judges a Pod that is being deleted. Heard is when the importer reported last,
-// whichever way it got through; zero if it never did.
+// Leave judges a Pod that is being deleted. Heard is when the importer reported last; zero
+// if it never did. SameOrder tells that the next importer does the same work.
 //
 // The process may still run: its node may be cut off from the cluster only. In DVCR it can
-// do no harm, since what it uploads is what the next one uploads. On a volume it could
-// write over what a guest has written since, so that an administrator has to say that the
-// node is off: nothing but the taint out-of-service also fences the volume.
-func Leave(pod *corev1.Pod, heard, now time.Time) Leaving {
+// do no harm then, since what it uploads is what the next one uploads, unless that has
+// another source. On a volume it could write over what a guest has written since, so that
+// an administrator has to say that the node is off: nothing but the taint out-of-service
+// also fences the volume.
+func Leave(pod *corev1.Pod, heard, now time.Time, sameOrder bool) Leaving {
 	ends := pod.DeletionTimestamp.Time
 	if heard.After(ends) {
 		ends = heard
@@ -44,7 +45,7 @@ func Leave(pod *corev1.Pod, heard, now time.Time) Leaving {
 		return Leaving{After: left}
 	}
 	silence := fmt.Sprintf("Node %s does not tell that the importer has ended. ", pod.Spec.NodeName)
-	if usesVolume(pod) {
+	if usesVolume(pod) || !sameOrder {
 		return Leaving{Message: silence + "If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: " +
 			"then another importer takes over"}
 	}

@@ -17,6 +17,7 @@ func TestLeave(t *testing.T) {
 	tests := map[string]struct {
 		heard, now time.Time
 		claim      string
+		another    bool
 		deleted    bool
 		after      time.Duration
 		message    string
@@ -27,6 +28,8 @@ func TestLeave(t *testing.T) {
 		"was heard of before":     {heard: ended.Add(-time.Hour), now: ended.Add(time.Minute), deleted: true, message: silent + "Another importer takes over"},
 		"is still heard of":       {heard: ended.Add(time.Hour), now: ended.Add(time.Hour + time.Second), after: 59 * time.Second},
 		"is not heard of anymore": {heard: ended.Add(time.Hour), now: ended.Add(2 * time.Hour), deleted: true, message: silent + "Another importer takes over"},
+		"of another source": {now: ended.Add(time.Hour), another: true, message: silent +
+			"If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: then another importer takes over"},
 		"has a volume, is ending": {now: ended, claim: "prime", after: time.Minute},
 		"has a volume": {now: ended.Add(time.Hour), claim: "prime", message: silent +
 			"If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: then another importer takes over"},
@@ -39,7 +42,7 @@ func TestLeave(t *testing.T) {
 			if test.claim != "" {
 				pod.Spec.Volumes = append(pod.Spec.Volumes, claim(targetVolume, test.claim))
 			}
-			got := Leave(pod, test.heard, test.now)
+			got := Leave(pod, test.heard, test.now, !test.another)
 			if (got.Delete != nil) != test.deleted || got.After != test.after || got.Message != test.message {
 				t.Errorf("%+v", got)
 			}
