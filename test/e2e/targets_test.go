@@ -110,7 +110,7 @@ func checkTargets(ctx context.Context, t *testing.T, p *prometheusServer) {
 				continue
 			}
 			seen = append(seen, target.Labels["job"])
-			if target.Health != "up" || target.Labels["tier"] != "cluster" || target.Labels["namespace"] != "" {
+			if target.Health != "up" || target.Labels["tier"] != "cluster" || target.Labels["d8_source"] != "dkp" || target.Labels["namespace"] != "" {
 				problems = append(problems, fmt.Sprintf("%s (%v) is %s: %s", target.ScrapePool, target.Labels, target.Health, target.LastError))
 			}
 		}
