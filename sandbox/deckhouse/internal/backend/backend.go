@@ -59,7 +59,9 @@ type Backend struct {
 	verdict    settings.Verdict
 	globalUser map[string]any
 	globalSum  string
-	events     chan<- config.Event
+	// globalSends counts the global values that were sent.
+	globalSends int
+	events      chan<- config.Event
 }
 
 var _ backend.ConfigHandler = (*Backend)(nil)
@@ -246,6 +248,9 @@ func (b *Backend) sendGlobal() {
 		return
 	}
 	b.globalSum = global.Checksum
+	// addon-operator takes the values that it began with for its own writing when they come back, and ignores them once.
+	b.globalSends++
+	global.Checksum = fmt.Sprintf("%s-%d", global.Checksum, b.globalSends)
 	all := config.NewConfig()
 	all.Global = global
 	b.send(config.Event{Key: globalName, Config: all, Op: config.EventUpdate})

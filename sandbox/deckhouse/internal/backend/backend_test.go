@@ -241,6 +241,29 @@ func TestRefreshSendsGlobalValuesOnceTheyChanged(t *testing.T) {
 	}
 }
 
+// addon-operator passes over values whose checksum is that of the values that it began with.
+func TestGlobalValuesThatComeBackAreNew(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w := newWorld(t)
+	began, err := w.backend.LoadConfig(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.backend.StartInformer(ctx, w.events)
+	known := map[string]bool{began.Global.Checksum: true}
+	for _, digests := range []string{"sha256:2", began.Global.Values["digests"].(string), "sha256:2"} {
+		w.digests = digests
+		w.backend.Refresh()
+		event := w.next(t)
+		if sum := event.Config.Global.Checksum; known[sum] || event.Config.Global.Values["digests"] != digests {
+			t.Errorf("%s: sent as %s, known are %v", digests, sum, known)
+		} else {
+			known[sum] = true
+		}
+	}
+}
+
 func TestOtherModuleConfigsAreIgnoredAloud(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
