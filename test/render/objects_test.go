@@ -19,6 +19,7 @@ import (
 var kindsOfOthers = map[string]bool{
 	"KubeVirt": true, "CDI": true, "APIService": true, "VerticalPodAutoscaler": true, "NodeGroupConfiguration": true,
 	"Certificate": true, "PodMonitor": true, "PrometheusRule": true, "GrafanaDashboardDefinition": true,
+	"SecurityPolicyException": true,
 }
 
 func TestObjectsAreWellFormed(t *testing.T) {

@@ -33,7 +33,8 @@ type Case struct {
 func (c Case) capabilities() *chartutil.Capabilities {
 	found := chartutil.DefaultCapabilities.Copy()
 	if !c.PlainKubernetes {
-		found.APIVersions = append(slices.Clone(found.APIVersions), "autoscaling.k8s.io/v1/VerticalPodAutoscaler")
+		found.APIVersions = append(slices.Clone(found.APIVersions),
+			"autoscaling.k8s.io/v1/VerticalPodAutoscaler", "deckhouse.io/v1alpha1/SecurityPolicyException")
 	}
 	return found
 }
