@@ -27,6 +27,11 @@ const root = "../.."
 // that it does not know, so that a misspelt one would exclude nothing and say nothing.
 type exclusions struct {
 	Settings struct {
+		Container struct {
+			Exclude struct {
+				UnusedExceptions []string `json:"security-policy-exception-unused"`
+			} `json:"exclude-rules"`
+		} `json:"container"`
 		OpenAPI struct {
 			Exclude struct {
 				Enum []string `json:"enum"`

@@ -4,6 +4,7 @@
 package dmt
 
 import (
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -136,5 +137,25 @@ func TestAlertsAreNotTheirOwnGroups(t *testing.T) {
 	}
 	if alerts < 30 {
 		t.Errorf("only %d alerts were found", alerts)
+	}
+}
+
+// The linter sees pods of the chart alone; an exception that one of them names needs no exclusion.
+func TestExcludedExceptionsAreOfOperators(t *testing.T) {
+	exceptions := map[string]bool{}
+	for _, file := range files(t, ".yaml") {
+		text := read(t, file)
+		if strings.HasPrefix(file, "templates/") && strings.Contains(text, "\nkind: SecurityPolicyException\n") {
+			exceptions[regexp.MustCompile(`(?m)^  name: (\S+)$`).FindStringSubmatch(text)[1]] = true
+		}
+	}
+	for _, file := range files(t, ".yaml") {
+		for _, named := range regexp.MustCompile(`"security\.deckhouse\.io/security-policy-exception" "(\S+)"`).FindAllStringSubmatch(read(t, file), -1) {
+			delete(exceptions, named[1])
+		}
+	}
+	unnamed := slices.Sorted(maps.Keys(exceptions))
+	if got := excluded(t).Settings.Container.Exclude.UnusedExceptions; !slices.Equal(got, unnamed) {
+		t.Errorf(".dmtlint.yaml excludes %q, want %q", got, unnamed)
 	}
 }

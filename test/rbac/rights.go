@@ -32,7 +32,8 @@ type Level struct {
 	Level string `json:"level"`
 	// Role ends the name of the level's ClusterRole.
 	Role string `json:"role"`
-	// Use is bound in a namespace, Manage in the cluster; Manage may be empty.
+	// Use is bound in a namespace, Manage in the cluster; Manage may be empty. The names of both roles
+	// depend on the version of Deckhouse, but not their levels.
 	Use    string `json:"use"`
 	Manage string `json:"manage"`
 }
@@ -115,13 +116,24 @@ func (r *Rights) AllVerbs() []string {
 
 // Words are those of a language.
 type Words struct {
-	Resource, Yes, No, Level, Use, Manage, None string
+	Resource, Yes, No, Level, None string
+	// Use and Manage head the roles of the newer model, in a namespace and in the cluster;
+	// the other two are those of before Deckhouse 1.78.
+	Use, Manage, UseBefore, ManageBefore string
 }
 
 // English and Russian are the languages of the guides.
 var (
-	English = Words{Resource: "Resource", Yes: "yes", No: "no", Level: "Access level", Use: "Role in a namespace", Manage: "Role in the cluster", None: "—"}
-	Russian = Words{Resource: "Ресурс", Yes: "да", No: "нет", Level: "Уровень доступа", Use: "Роль в пространстве имён", Manage: "Роль в кластере", None: "—"}
+	English = Words{
+		Resource: "Resource", Yes: "yes", No: "no", Level: "Access level", None: "—",
+		Use: "Role in a namespace", Manage: "Role in the cluster",
+		UseBefore: "In a namespace before Deckhouse 1.78", ManageBefore: "In the cluster before 1.78",
+	}
+	Russian = Words{
+		Resource: "Ресурс", Yes: "да", No: "нет", Level: "Уровень доступа", None: "—",
+		Use: "Роль в пространстве имён", Manage: "Роль в кластере",
+		UseBefore: "В пространстве имён до Deckhouse 1.78", ManageBefore: "В кластере до 1.78",
+	}
 )
 
 // Markdown writes the table of resources and commands, and the one of the newer role model.
@@ -143,13 +155,13 @@ func (r *Rights) Markdown(words Words) string {
 	}
 	var roles [][]string
 	for _, level := range r.Levels {
-		manage := words.None
+		manage, before := words.None, words.None
 		if level.Manage != "" {
-			manage = "`d8:manage:virtualization:" + level.Manage + "`"
+			manage, before = "`d8:subsystem:virtualization:"+level.Manage+"`", "`d8:manage:virtualization:"+level.Manage+"`"
 		}
-		roles = append(roles, []string{level.Level, "`d8:use:role:" + level.Use + ":virtualization`", manage})
+		roles = append(roles, []string{level.Level, "`d8:namespace:" + level.Use + "`", manage, "`d8:use:role:" + level.Use + ":virtualization`", before})
 	}
-	return markdown(header, rows) + "\n" + markdown([]string{words.Level, words.Use, words.Manage}, roles)
+	return markdown(header, rows) + "\n" + markdown([]string{words.Level, words.Use, words.Manage, words.UseBefore, words.ManageBefore}, roles)
 }
 
 func markdown(header []string, rows [][]string) string {

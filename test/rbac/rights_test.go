@@ -104,8 +104,10 @@ streams: [{commands: [ssh, scp], name: portforward, open: [false, true]}]
 		t.Fatal(err)
 	}
 	const want = "| Resource | User | Admin |\n|---|---|---|\n| `disks` | - | R |\n| `d8v ssh`, `d8v scp` | no | yes |\n" +
-		"\n| Access level | Role in a namespace | Role in the cluster |\n|---|---|---|\n| User | `d8:use:role:viewer:virtualization` | — |\n" +
-		"| Admin | `d8:use:role:admin:virtualization` | `d8:manage:virtualization:viewer` |\n"
+		"\n| Access level | Role in a namespace | Role in the cluster | In a namespace before Deckhouse 1.78 | In the cluster before 1.78 |\n" +
+		"|---|---|---|---|---|\n" +
+		"| User | `d8:namespace:viewer` | — | `d8:use:role:viewer:virtualization` | — |\n" +
+		"| Admin | `d8:namespace:admin` | `d8:subsystem:virtualization:viewer` | `d8:use:role:admin:virtualization` | `d8:manage:virtualization:viewer` |\n"
 	if got := rights.Markdown(English); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -74,7 +74,8 @@ var matrix = map[string]Case{
 		"clusterMasterCount": 1, "clusterDomain": "example.internal",
 		"d8SpecificNodeCountByRole": map[string]any{"system": 2},
 	}}},
-	"logs for machines": {Settings: map[string]any{"logLevel": "debug", "logFormat": "json"}},
+	"logs for machines":            {Settings: map[string]any{"logLevel": "debug", "logFormat": "json"}},
+	"role model of Deckhouse 1.78": {Global: map[string]any{"deckhouseVersion": "v1.78.0"}},
 	"bare platform": {
 		Settings: map[string]any{"registry": map[string]any{"base": "registry.example.com/modules", "dockercfg": ""}},
 		Global:   map[string]any{"enabledModules": []any{"virtualization", "cni-cilium"}},

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 )
@@ -139,12 +140,12 @@ func TestAccessLevels(t *testing.T) {
 	}
 }
 
-// dictionary is what Deckhouse's role d8:use:dict gives of our kinds to everybody who has a role in some namespace.
+// dictionary is what Deckhouse's role d8:use:dict, and d8:dict since 1.78, gives of our kinds to everybody who has a role in some namespace.
 var dictionary = []rbacv1.PolicyRule{{
 	APIGroups: []string{group}, Resources: []string{"virtualmachineclasses", "clustervirtualimages"}, Verbs: []string{"get", "list", "watch"},
 }}
 
-// The newer role model: one role bound in a namespace, one bound in the cluster.
+// The role model before Deckhouse 1.78: one role bound in a namespace, one bound in the cluster.
 func TestUseAndManage(t *testing.T) {
 	table, objects := published(t), render(t, Case{})
 	for column, current := range table.Levels {
@@ -171,16 +172,12 @@ func aggregated(t *testing.T, objects []Object, name string) []rbacv1.PolicyRule
 	if current.AggregationRule == nil {
 		return current.Rules
 	}
-	if len(current.Rules) != 0 {
-		t.Errorf("%s has rules of its own, which the control plane overwrites", name)
+	if _, found := find(t, objects, "ClusterRole", name).Object["rules"]; found {
+		t.Errorf("%s has rules of its own, and be they none: they are the control plane's", name)
 	}
 	var held []rbacv1.PolicyRule
-	for _, selector := range current.AggregationRule.ClusterRoleSelectors {
-		for _, other := range roles(t, objects) {
-			if labels.SelectorFromSet(selector.MatchLabels).Matches(labels.Set(other.GetLabels())) {
-				held = append(held, aggregated(t, objects, other.GetName())...)
-			}
-		}
+	for _, other := range takenIn(t, objects, current) {
+		held = append(held, aggregated(t, objects, other)...)
 	}
 	if len(held) == 0 {
 		t.Errorf("%s selects nothing", name)
@@ -253,11 +250,27 @@ func mark(t *testing.T, objects []Object, name string, taken map[string]bool) {
 	if current.AggregationRule == nil {
 		return
 	}
-	for _, selector := range current.AggregationRule.ClusterRoleSelectors {
+	for _, other := range takenIn(t, objects, current) {
+		if !taken[other] {
+			mark(t, objects, other, taken)
+		}
+	}
+}
+
+// takenIn are the names of the roles that a role takes in.
+func takenIn(t *testing.T, objects []Object, current rbacv1.ClusterRole) []string {
+	t.Helper()
+	var names []string
+	for i := range current.AggregationRule.ClusterRoleSelectors {
+		selector, err := metav1.LabelSelectorAsSelector(&current.AggregationRule.ClusterRoleSelectors[i])
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, other := range roles(t, objects) {
-			if labels.SelectorFromSet(selector.MatchLabels).Matches(labels.Set(other.GetLabels())) && !taken[other.GetName()] {
-				mark(t, objects, other.GetName(), taken)
+			if selector.Matches(labels.Set(other.GetLabels())) {
+				names = append(names, other.GetName())
 			}
 		}
 	}
+	return names
 }

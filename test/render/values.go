@@ -74,6 +74,7 @@ func globalValues() map[string]any {
 	return map[string]any{
 		"enabledModules":        []any{"cni-cilium", "node-manager", "operator-prometheus-crd", "prometheus-crd", "vertical-pod-autoscaler", "virtualization"},
 		"clusterIsBootstrapped": true,
+		"deckhouseVersion":      "v1.74.2",
 		"modules": map[string]any{
 			"https":                map[string]any{"mode": "CertManager", "certManager": map[string]any{"clusterIssuerName": "letsencrypt"}},
 			"publicDomainTemplate": "%s.example.com",
