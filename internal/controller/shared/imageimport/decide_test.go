@@ -446,7 +446,12 @@ func TestDecideTerminating(t *testing.T) {
 			observed: observe(deletedAt(now), withPod(finished, func(pod *corev1.Pod) {
 				pod.DeletionTimestamp = &metav1.Time{Time: now}
 			})),
-			message: "Waiting for the importer Pod",
+			message: "Waiting for the importer Pod", requeue: time.Minute,
+		},
+		{
+			name:     "importer is on a dead node",
+			observed: observe(deletedAt(now), withPod(going(time.Hour))),
+			message:  "to stop. Node node-2 does not tell that the importer has ended. If the node is off for good, tell the cluster by the taint",
 		},
 		{
 			name: "importer is gone", observed: observe(deletedAt(now), withReady),

@@ -142,7 +142,11 @@ func (d *draft) terminating() Decision {
 	}
 	d.removeHelpers()
 	for _, pod := range d.Pods {
-		d.leaving(fmt.Sprintf("Waiting for the importer Pod %s/%s to stop", pod.Namespace, pod.Name))
+		message := fmt.Sprintf("Waiting for the importer Pod %s/%s to stop", pod.Namespace, pod.Name)
+		if leaving := d.leave(pod, false); leaving.Message != "" {
+			message += ". " + leaving.Message
+		}
+		d.leaving(message)
 		return d.finish()
 	}
 	for _, namespace := range d.Image.places(d.Settings) {

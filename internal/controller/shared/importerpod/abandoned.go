@@ -47,7 +47,7 @@ func Leave(pod *corev1.Pod, heard, now time.Time, sameOrder bool) Leaving {
 	silence := fmt.Sprintf("Node %s does not tell that the importer has ended. ", pod.Spec.NodeName)
 	if usesVolume(pod) || !sameOrder {
 		return Leaving{Message: silence + "If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: " +
-			"then another importer takes over"}
+			"then it is not waited for any more"}
 	}
 	return Leaving{Delete: shared.AtOnce(shared.Reference(pod, &corev1.Pod{})), Message: silence + "Another importer takes over"}
 }

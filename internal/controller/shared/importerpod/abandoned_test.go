@@ -29,10 +29,10 @@ func TestLeave(t *testing.T) {
 		"is still heard of":       {heard: ended.Add(time.Hour), now: ended.Add(time.Hour + time.Second), after: 59 * time.Second},
 		"is not heard of anymore": {heard: ended.Add(time.Hour), now: ended.Add(2 * time.Hour), deleted: true, message: silent + "Another importer takes over"},
 		"of another source": {now: ended.Add(time.Hour), another: true, message: silent +
-			"If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: then another importer takes over"},
+			"If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: then it is not waited for any more"},
 		"has a volume, is ending": {now: ended, claim: "prime", after: time.Minute},
 		"has a volume": {now: ended.Add(time.Hour), claim: "prime", message: silent +
-			"If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: then another importer takes over"},
+			"If the node is off for good, tell the cluster by the taint node.kubernetes.io/out-of-service: then it is not waited for any more"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
