@@ -120,6 +120,9 @@ func TestNothingDeprecatedIsInTheModule(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "enabled")); err == nil {
 		t.Error("the module has a script that enables it")
 	}
+	if impact := excluded(t).Global.Settings.Module.Rules.LegacyReleaseFile.Impact; impact != "ignored" {
+		t.Errorf("release.yaml weighs %q", impact)
+	}
 	place := regexp.MustCompile(`^images/[\w/.-]*/patches/(.*/)?\d{3}-[^/]*\.patch$`)
 	for _, file := range files(t, ".patch", ".yaml") {
 		if strings.HasSuffix(file, ".patch") && !place.MatchString(file) {

@@ -26,6 +26,17 @@ const root = "../.."
 // exclusions are all that .dmtlint.yaml makes use of. The linter passes over a key
 // that it does not know, so that a misspelt one would exclude nothing and say nothing.
 type exclusions struct {
+	Global struct {
+		Settings struct {
+			Module struct {
+				Rules struct {
+					LegacyReleaseFile struct {
+						Impact string `json:"impact"`
+					} `json:"legacy-release-file"`
+				} `json:"rules"`
+			} `json:"module"`
+		} `json:"linters-settings"`
+	} `json:"global"`
 	Settings struct {
 		Container struct {
 			Exclude struct {
@@ -44,9 +55,6 @@ type exclusions struct {
 			Exclude struct {
 				License paths `json:"license"`
 			} `json:"exclude-rules"`
-			LegacyReleaseFile struct {
-				Impact string `json:"impact"`
-			} `json:"legacy-release-file"`
 		} `json:"module"`
 		RBAC struct {
 			Exclude struct {
