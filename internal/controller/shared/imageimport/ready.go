@@ -141,7 +141,8 @@ func (d *draft) terminating() Decision {
 		return d.finish()
 	}
 	d.removeHelpers()
-	for _, pod := range d.Pods {
+	if len(d.Pods) > 0 {
+		pod := d.Pods[0]
 		message := fmt.Sprintf("Waiting for the importer Pod %s/%s to stop", pod.Namespace, pod.Name)
 		if leaving := d.leave(pod, false); leaving.Message != "" {
 			message += ". " + leaving.Message

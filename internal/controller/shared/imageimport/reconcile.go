@@ -141,7 +141,7 @@ type observation[T client.Object] struct {
 func (r *Reconciler[T]) observe(ctx context.Context, object T) (observation[T], error) {
 	image := r.image(object)
 	o := observation[T]{object: object, Observed: Observed{Image: image, Now: r.Clock.Now(), Settings: r.Settings}}
-	o.Settings.Settings = r.Settings.Settings.Frozen()
+	o.Settings.Settings = r.Settings.Frozen()
 	for _, step := range []func(context.Context, *Observed) error{
 		r.observePods, r.observeUsers, r.observeUpload, r.observeVolume, r.observePresence, r.observeSource,
 	} {
