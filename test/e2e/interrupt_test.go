@@ -37,8 +37,9 @@ type slowServer struct {
 	url    string
 	sha256 string
 	sent   atomic.Int64
-	// rate is how fast it sends, in bytes per second.
-	rate float64
+	// rate is how fast it sends, in bytes per second; to hurry is to send as fast as it can from now on.
+	rate  float64
+	hurry atomic.Bool
 }
 
 func serveSlowly(t *testing.T, size int) *slowServer {
@@ -70,7 +71,9 @@ type slowWriter struct {
 }
 
 func (w *slowWriter) Write(p []byte) (int, error) {
-	time.Sleep(time.Duration(float64(len(p)) / w.server.rate * float64(time.Second)))
+	if !w.server.hurry.Load() {
+		time.Sleep(time.Duration(float64(len(p)) / w.server.rate * float64(time.Second)))
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.server.sent.Add(int64(n))
 	return n, err
