@@ -70,6 +70,7 @@ spec:
 		{"the next one waits for approval", waitForApproval},
 		{"it comes without anybody noticing", update},
 		{"and goes as quietly", rollBack},
+		{"guests follow another engine", exchangeEngine},
 		{"who disables the module has to mean it", refuseToDisable},
 		{"and may change their mind", changeTheMind},
 		{"the module leaves nothing of the engine", removeModule},
