@@ -24,6 +24,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -90,7 +91,7 @@ func prepare(directory string) error {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, admissionregistrationv1.AddToScheme, apiextensionsv1.AddToScheme,
-		policyv1.AddToScheme, networkingv1.AddToScheme, rbacv1.AddToScheme, v1alpha2.AddToScheme, virtv1.AddToScheme,
+		policyv1.AddToScheme, networkingv1.AddToScheme, rbacv1.AddToScheme, coordinationv1.AddToScheme, v1alpha2.AddToScheme, virtv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return err
