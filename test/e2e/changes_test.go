@@ -13,7 +13,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	virtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/deckhouse/virtualization/api/v1alpha2"
@@ -66,6 +68,7 @@ spec:
 }
 
 func checkGrowth(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) {
+	guest := allowSlowdown(ctx, t, m)
 	node, started := m.Status.NodeName, m.Status.Stats.LastStartTime.Time
 	changeSpec(ctx, t, m, func(spec *v1alpha2.VirtualMachineSpec) {
 		spec.CPU.Cores = 2
@@ -86,6 +89,24 @@ func checkGrowth(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) 
 	if !m.Status.Stats.LastStartTime.Time.Equal(started) {
 		t.Error("it was started again")
 	}
+	// The engine began this migration by itself, and may slow the guest as the policy says.
+	if err := kube.Get(ctx, client.ObjectKeyFromObject(guest), guest); err != nil {
+		t.Fatal(err)
+	}
+	if state := guest.Status.MigrationState; state == nil || ptr.Deref(state.MigrationPolicyName, "") != "d8-virtualization-forced" {
+		t.Errorf("the guest moved by %+v", state)
+	}
+}
+
+// allowSlowdown sets the policy by which each migration may slow the guest, and waits until the engine has heard.
+func allowSlowdown(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine) *virtv1.VirtualMachineInstance {
+	t.Helper()
+	changeSpec(ctx, t, m, func(spec *v1alpha2.VirtualMachineSpec) { spec.LiveMigrationPolicy = v1alpha2.LiveMigrationAlwaysForced })
+	guest := &virtv1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name}}
+	waitFor(ctx, t, guest, "does not hear of the policy", func(guest *virtv1.VirtualMachineInstance) bool {
+		return guest.Labels["virtualization.deckhouse.io/migration"] == "forced"
+	})
+	return guest
 }
 
 func changeSpec(ctx context.Context, t *testing.T, m *v1alpha2.VirtualMachine, change func(*v1alpha2.VirtualMachineSpec)) {
