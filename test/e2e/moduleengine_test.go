@@ -62,5 +62,7 @@ spec: {imageTag: `+engineVersion+`}`)
 	}
 	waitGone(ctx, t, client.Object(before))
 	u.launcher = moved.UID
+	// A volume that one node at a time can write is not moved: the engine makes another, on which the firmware goes on.
+	u.memory = firmwareMemory(ctx, t, u.machine).UID
 	u.check(ctx, t, wishes)
 }
