@@ -320,5 +320,15 @@ func registryError(doing string, err error) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("%s: %w", doing, ErrUploadUnknown)
 	}
-	return fmt.Errorf("%s: the registry answered %d %s", doing, answer.StatusCode, http.StatusText(answer.StatusCode))
+	return fmt.Errorf("%s: the registry %s", doing, Answered(answer.StatusCode))
+}
+
+// Answered tells what the registry answered, and where an administrator finds the cause if that is its own: its clients
+// are tenants, who are told nothing of its storage.
+func Answered(status int) string {
+	text := fmt.Sprintf("answered %d %s", status, http.StatusText(status))
+	if status >= http.StatusInternalServerError {
+		text += "; why is in the log of Deployment dvcr in d8-virtualization, which an administrator can read"
+	}
+	return text
 }

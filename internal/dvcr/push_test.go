@@ -201,3 +201,15 @@ func TestWhatCannotFitIsRefusedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestAnswered(t *testing.T) {
+	for status, want := range map[int]string{
+		429: "answered 429 Too Many Requests",
+		500: "answered 500 Internal Server Error; why is in the log of Deployment dvcr in d8-virtualization, which an administrator can read",
+		503: "answered 503 Service Unavailable; why is in the log of Deployment dvcr in d8-virtualization, which an administrator can read",
+	} {
+		if got := dvcr.Answered(status); got != want {
+			t.Errorf("%d: %s", status, got)
+		}
+	}
+}

@@ -135,6 +135,8 @@ func (w *fullResponseWriter) WriteHeader(status int) {
 	if status == http.StatusInternalServerError && w.troubles.full.Load() {
 		fullStorageRefusals.Inc()
 		status = http.StatusInsufficientStorage
+	} else if status >= http.StatusInternalServerError {
+		requestFailures.Inc()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

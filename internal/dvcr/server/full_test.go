@@ -145,7 +145,7 @@ func send(handler http.Handler, method, path, credentials, body string) *httptes
 func TestFullStorageIsReported(t *testing.T) {
 	left := int64(10)
 	handler, _, credentials := tightRegistry(t, &left)
-	before := testutil.ToFloat64(fullStorageRefusals)
+	before, failures := testutil.ToFloat64(fullStorageRefusals), testutil.ToFloat64(requestFailures)
 	started := send(handler, http.MethodPost, "/v2/"+repository+"/blobs/uploads/", credentials, "")
 	if started.Code != http.StatusAccepted {
 		t.Fatalf("start: %d %s", started.Code, started.Body)
@@ -157,6 +157,9 @@ func TestFullStorageIsReported(t *testing.T) {
 	full := send(handler, http.MethodPatch, fits.Header().Get("Location"), credentials, "12345678")
 	if full.Code != 507 {
 		t.Errorf("patch that does not fit: %d %s", full.Code, full.Body)
+	}
+	if got := testutil.ToFloat64(requestFailures) - failures; got != 0 {
+		t.Errorf("%v failures are counted for lack of space, want none", got)
 	}
 	if got := testutil.ToFloat64(fullStorageRefusals) - before; got != 1 {
 		t.Errorf("counted %v refusals", got)
@@ -287,12 +290,21 @@ func TestIsFull(t *testing.T) {
 
 func TestOtherErrorsStayInternal(t *testing.T) {
 	verifier, _ := keys(t)
-	handler := reportFullStorage(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = noteFull(r.Context(), unix.EIO)
-		w.WriteHeader(http.StatusInternalServerError)
-	}), onVolume(t.TempDir()), verifier)
-	if w := send(handler, http.MethodPatch, "/v2/", "", ""); w.Code != 500 {
-		t.Errorf("status %d", w.Code)
+	failures, refusals := testutil.ToFloat64(requestFailures), testutil.ToFloat64(fullStorageRefusals)
+	for _, status := range []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusNotFound} {
+		handler := reportFullStorage(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_ = noteFull(r.Context(), unix.EIO)
+			w.WriteHeader(status)
+		}), onVolume(t.TempDir()), verifier)
+		if w := send(handler, http.MethodPatch, "/v2/", "", ""); w.Code != status {
+			t.Errorf("status %d became %d", status, w.Code)
+		}
+	}
+	if got := testutil.ToFloat64(requestFailures) - failures; got != 2 {
+		t.Errorf("%v failures are counted, want 2", got)
+	}
+	if got := testutil.ToFloat64(fullStorageRefusals) - refusals; got != 0 {
+		t.Errorf("%v refusals are counted, want none", got)
 	}
 }
 

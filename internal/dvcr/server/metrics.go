@@ -13,12 +13,18 @@ var fullStorageRefusals = prometheus.NewCounter(prometheus.CounterOpts{
 	Help: "Requests refused because the volume that holds the images was full.",
 })
 
+// requestFailures does not count the refusals above, which have a remedy of their own.
+var requestFailures = prometheus.NewCounter(prometheus.CounterOpts{
+	Name: "dvcr_request_failures_total",
+	Help: "Requests that failed for a cause of the registry's own, such as a storage that does not answer.",
+})
+
 // Collectors returns the registry's own metrics, with those for the volume of root unless that is empty.
 func Collectors(root string) []prometheus.Collector {
 	if root == "" {
-		return []prometheus.Collector{fullStorageRefusals}
+		return []prometheus.Collector{fullStorageRefusals, requestFailures}
 	}
-	return []prometheus.Collector{fullStorageRefusals, &storageCollector{root: root}}
+	return []prometheus.Collector{fullStorageRefusals, requestFailures, &storageCollector{root: root}}
 }
 
 var (

@@ -133,7 +133,7 @@ func TestUnfinishedCopiesAreAborted(t *testing.T) {
 
 // There is no volume to tell of.
 func TestMetricsOfABucket(t *testing.T) {
-	if in, on := len(server.Collectors("")), len(server.Collectors(t.TempDir())); in != 1 || on != 2 {
+	if in, on := len(server.Collectors("")), len(server.Collectors(t.TempDir())); in != 2 || on != 3 {
 		t.Errorf("%d collectors in a bucket, %d on a volume", in, on)
 	}
 }

@@ -197,7 +197,7 @@ func (d *DVCR) failure(err error) error {
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
 		return &Error{Reason: report.SourceNotFound, Message: "the image is no longer in the image registry: " + d.options.Reference}
 	case errors.As(err, &answer):
-		return &Error{Reason: report.RegistryUnavailable, Message: fmt.Sprintf("the image registry answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))}
+		return &Error{Reason: report.RegistryUnavailable, Message: "the image registry " + dvcr.Answered(answer.StatusCode)}
 	}
 	var requested *url.Error
 	if errors.As(err, &requested) {
