@@ -126,6 +126,14 @@ func (e *fakeEngine) streams() (open, most int) {
 	return e.open, e.most
 }
 
+// waitFor waits until so many streams are open: the far end hears of an end later than
+// the next client can open a stream. One that is left open fails the test by its time.
+func (e *fakeEngine) waitFor(want int) {
+	for open, _ := e.streams(); open != want; open, _ = e.streams() {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // streamServer serves the streams of machines, without the rest of an API server. The
 // user is in a header, the machine, if it is not web, in the query.
 type streamServer struct {
@@ -388,9 +396,7 @@ func TestBrokenHandshakes(t *testing.T) {
 		_ = conn.Close()
 	}
 	s.waitForNobody(t)
-	if open, _ := s.engine.streams(); open != 0 {
-		t.Errorf("%d streams of KubeVirt were left open", open)
-	}
+	s.engine.waitFor(0)
 }
 
 // expectNoLeak gives connections some time to be taken down.
@@ -438,12 +444,7 @@ func TestDroppedConsolesLeaveNothing(t *testing.T) {
 			if _, most := s.engine.streams(); most < 10 {
 				t.Errorf("only %d streams were open at once", most)
 			}
-			for {
-				if open, _ := s.engine.streams(); open == 1 {
-					break
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
+			s.engine.waitFor(1)
 			expectNoLeak(t, before)
 			if open := testutil.ToFloat64(s.metrics.open.WithLabelValues("console")); open != 0 {
 				t.Errorf("%v consoles are counted as open", open)
