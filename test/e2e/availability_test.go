@@ -258,7 +258,7 @@ type asked struct {
 }
 
 // keepAsking asks the webhooks and the aggregated API until the test ends. A request
-// that is refused is repeated once, as people do.
+// that is refused is repeated once after a second, as people do.
 func keepAsking(t *testing.T) *asked {
 	t.Helper()
 	config, err := ctrl.GetConfig()
@@ -290,6 +290,7 @@ spec:
 			for ctx.Err() == nil {
 				err := ask(ctx)
 				if err != nil {
+					time.Sleep(time.Second)
 					err = ask(ctx)
 				}
 				all.note(ctx, what, err)

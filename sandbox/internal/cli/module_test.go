@@ -138,7 +138,7 @@ func TestModuleThatDoesNotCome(t *testing.T) {
 				answers[tc.path] = tc.answer
 			}
 			s, _, _ := enabling(t, answers)
-			ctx, cancel := context.WithTimeout(context.Background(), 700*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()
 			err := enableModule(ctx, s)
 			for _, word := range tc.words {
@@ -162,7 +162,7 @@ func TestQuickStartThatDoesNotGetReady(t *testing.T) {
 			`{"conditions":[{"type":"Ready","status":"False","message":"The volume is being filled"}]}`),
 	})
 	s.repo = filepath.Join("..", "..", "..")
-	ctx, cancel := context.WithTimeout(context.Background(), 700*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := runQuickStart(ctx, s)
 	if err == nil || err.Error() != "waiting for virtualdisks hello-root: hello-root: Ready is False: The volume is being filled" {

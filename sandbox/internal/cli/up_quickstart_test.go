@@ -61,7 +61,7 @@ echo "hello login: "; exec sleep 60`)
 
 func TestWaitForConsoleSaysWhyTheClientEnded(t *testing.T) {
 	client := fakeClient(t, `echo "error: machine hello is not known" >&2; exit 1`)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	err := waitForConsole(ctx, client, "/state/kubeconfig")
 	if err == nil || !strings.Contains(err.Error(), "machine hello is not known") {

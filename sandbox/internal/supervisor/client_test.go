@@ -179,7 +179,7 @@ func TestSupervisorThatDiesAtOnceSaysWhere(t *testing.T) {
 func TestStartGivesUpWithItsContext(t *testing.T) {
 	dir := state.Dir(t.TempDir())
 	behave(t, dir, "hang")
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	_, err := Start(ctx, dir, silent)
 	if err == nil || !strings.HasPrefix(err.Error(), "supervisor does not answer: see ") {
