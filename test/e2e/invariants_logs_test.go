@@ -27,7 +27,7 @@ import (
 var expectedErrors = []struct{ text, because string }{
 	{"leader election lost", "a test kills the controller, and the one that is told to end says so"},
 	{"Failed to update lock optimistically", "the API server was slow to answer; it is asked again, and a lease that is lost ends the program, which counts"},
-	{"error retrieving resource lock d8-virtualization/virtualization-controller: Unauthorized", "a test deletes the controller's pod, whose token ends with it"},
+	{": Unauthorized", "a test deletes a pod of the module, whose token ends with it, before its process does"},
 	{"connection refused", "a test kills the registry or the API's peers"},
 	{"tls: private key does not match public key", "kubelet replaces a certificate and its key while they are read one after the other; they are read again at once"},
 	{"context canceled", "what was going on when a program was told to end"},
