@@ -17,8 +17,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 )
 
@@ -27,7 +29,7 @@ import (
 var expectedErrors = []struct{ text, because string }{
 	{"leader election lost", "a test kills the controller, and the one that is told to end says so"},
 	{"Failed to update lock optimistically", "the API server was slow to answer; it is asked again, and a lease that is lost ends the program, which counts"},
-	{": Unauthorized", "a test deletes a pod of the module, whose token ends with it, before its process does"},
+	{"Failed to update lock: Operation cannot be fulfilled on leases", "two replicas ask for the lease at the same time, and one of them gets it"},
 	{"connection refused", "a test kills the registry or the API's peers"},
 	{"tls: private key does not match public key", "kubelet replaces a certificate and its key while they are read one after the other; they are read again at once"},
 	{"context canceled", "what was going on when a program was told to end"},
@@ -88,7 +90,21 @@ func (g *logGate) follow(ctx context.Context, pod, container string, faults *inv
 		return
 	}
 	defer func() { _ = stream.Close() }()
-	readErrors(stream, func(line string) { faults.report(fmt.Sprintf("pod %s logs: %s", pod, line)) })
+	readErrors(stream, func(line string) {
+		if !g.outlived(ctx, pod, line) {
+			faults.report(fmt.Sprintf("pod %s logs: %s", pod, line))
+		}
+	})
+}
+
+// outlived tells that a process is refused because its pod is gone: a test deletes the
+// pod at once, and its token ends with it, before the process does.
+func (g *logGate) outlived(ctx context.Context, pod, line string) bool {
+	if !strings.Contains(line, ": Unauthorized") {
+		return false
+	}
+	_, err := g.client.CoreV1().Pods(moduleNamespace).Get(ctx, pod, metav1.GetOptions{})
+	return apierrors.IsNotFound(err)
 }
 
 // readErrors tells of each unexpected error in a log as soon as it is there.
@@ -116,6 +132,25 @@ func TestGateOnLogs(t *testing.T) {
 	readErrors(strings.NewReader(log), func(line string) { told = append(told, line) })
 	if len(told) != 4 || !strings.Contains(told[0], "no such field") || !strings.Contains(told[3], "panic") {
 		t.Errorf("%d lines are errors: %q", len(told), told)
+	}
+}
+
+// TestGateOnRefusals: only a process whose pod is gone may be refused.
+func TestGateOnRefusals(t *testing.T) {
+	there := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: moduleNamespace, Name: "there"}}
+	gate := &logGate{client: fake.NewClientset(there)}
+	const refused = `level=ERROR msg="Reconciler error" err="writing the checkpoint: Unauthorized"`
+	for _, tc := range []struct {
+		pod, line string
+		want      bool
+	}{
+		{"gone", refused, true},
+		{"there", refused, false},
+		{"gone", `level=ERROR msg="Reconciler error" err="no such field"`, false},
+	} {
+		if got := gate.outlived(t.Context(), tc.pod, tc.line); got != tc.want {
+			t.Errorf("pod %s, %s: %t", tc.pod, tc.line, got)
+		}
 	}
 }
 

@@ -24,9 +24,9 @@ func TestWorkPerMachine(t *testing.T) {
 	// The engine alone changes its objects a dozen times until a guest runs. All others
 	// have hardly anything to do with a machine that starts.
 	atMost := map[string]int{
-		"virtualmachine": 25 * few, "virtualdisk": 9 * few, "virtualmachineipaddress": 9 * few, "virtualmachineipaddresslease": 2 * few,
-		// Once for the machine and once for its guest, and once more for each that changes in between.
-		"convergence": 4 * few,
+		"virtualmachine": 25 * few, "virtualdisk": 6 * few, "virtualmachineipaddress": 9 * few, "virtualmachineipaddresslease": 2 * few,
+		// Once for the machine and once for its guest.
+		"convergence": 2 * few,
 		// Of all machines together.
 		"virtualmachineclass": 5,
 	}
